@@ -1,4 +1,4 @@
-//! `docs/reference.md` documents every field as the definitions do.
+//! `docs/reference.md` documents every field with the words of the definitions.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -39,7 +39,7 @@ fn every_field_is_documented_as_the_definitions_do() {
         return fs::write(path, page).unwrap();
     }
     let there = fs::read_to_string(path).unwrap_or_default();
-    assert!(there == page, "`{FILE}` is not what `src/api` says; run `{UPDATE}`");
+    assert!(there == page, "`{FILE}` differs from `src/api`; run `{UPDATE}`");
 }
 
 /// The table of an object's fields, followed by the sections of the objects in it.
@@ -72,17 +72,17 @@ fn section(kind: &str, path: &str, schema: &Value) -> String {
     )
 }
 
-/// As mdBook and GitHub make it of the heading.
+/// The anchor that mdBook and GitHub derive from the heading.
 fn anchor(kind: &str, path: &str) -> String {
     format!("{kind}-{}", path.replace('.', "")).to_lowercase()
 }
 
-/// Kubernetes' own type, documented there.
+/// Kubernetes' own type, which its own documentation describes.
 fn is_condition(name: &str) -> bool {
     name == "conditions"
 }
 
-/// The object with fields of its own that a field is, or is a list of.
+/// The object with its own fields, if the field is such an object or a list of them.
 fn object_in(field: &Value) -> Option<&Value> {
     let object = if field["items"].is_object() { &field["items"] } else { field };
     object["properties"].is_object().then_some(object)
@@ -101,7 +101,7 @@ fn type_of(field: &Value) -> String {
     }
 }
 
-/// What the field means, and which values it may have.
+/// The meaning of the field, and its permitted values.
 fn description(field: &Value, rules: &[String]) -> String {
     let mut parts = vec![text(field)];
     let values = field["enum"].as_array().into_iter().flatten();
@@ -115,7 +115,7 @@ fn description(field: &Value, rules: &[String]) -> String {
     parts.join(" ").replace('|', "\\|")
 }
 
-/// What the API server says where a rule is broken.
+/// The API server's messages for broken rules.
 fn messages(schema: &Value) -> Vec<String> {
     let rules = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
     rules.filter_map(|rule| rule["message"].as_str().map(str::to_owned)).collect()
@@ -127,7 +127,7 @@ fn rules(schema: &Value) -> String {
     if rules.is_empty() { rules } else { format!("\nRules:\n\n{rules}") }
 }
 
-/// The description, in one line.
+/// The description in one line.
 fn text(schema: &Value) -> String {
     let text = schema["description"].as_str().unwrap_or_default();
     text.split_whitespace().collect::<Vec<_>>().join(" ")

@@ -1,4 +1,5 @@
-//! The command line as people meet it: flags, environment and file say the same, and nonsense is refused in words.
+//! The command line from the user's side: flags, environment and file are equivalent, and invalid input is refused with
+//! a clear message.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -10,7 +11,7 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-/// The command without the environment of whoever runs the tests, and without a cluster.
+/// The command without the environment of the tests' process, and without a cluster.
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_servicekey-operator"));
     command.args(arguments).env_clear().env("KUBECONFIG", "/nonexistent");
@@ -27,7 +28,7 @@ fn said(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// What `run` says with this file before it looks for a cluster.
+/// The message with which `run` refuses this file, before it looks for a cluster.
 fn refusal(content: &str) -> String {
     let file = file(content);
     let output = command(&["run", "--config", file.path().to_str().unwrap()]).output().unwrap();
@@ -46,7 +47,7 @@ fn the_environment_comes_before_the_file_and_the_command_line_before_both() {
         let output = command(&arguments).env("CONCURRENCY", variable).output().unwrap();
         (output.status.code(), said(&output))
     };
-    // What is looked at is refused, so a refusal tells what is looked at.
+    // `run` refuses a bad value, so a refusal proves that it read the value.
     let (code, words) = run(&[], "0");
     assert_eq!(code, Some(2));
     assert!(words.contains("invalid value '0' for '--concurrency <N>'"), "{words}");

@@ -1,4 +1,4 @@
-//! `docs/conditions.md` explains every reason as the code does.
+//! `docs/conditions.md` explains every reason with the words of the code.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -40,5 +40,5 @@ fn every_reason_is_explained_as_the_code_explains_it() {
         return fs::write(path, page).unwrap();
     }
     let there = fs::read_to_string(path).unwrap_or_default();
-    assert!(there == page, "`{FILE}` is not what `src/api/condition.rs` says; run `{UPDATE}`");
+    assert!(there == page, "`{FILE}` differs from `src/api/condition.rs`; run `{UPDATE}`");
 }

@@ -1,4 +1,4 @@
-//! The definitions in `crds/` are what `src/api` says.
+//! The definitions in `crds/` are generated from the current `src/api`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -15,14 +15,14 @@ fn the_directory_crds_is_what_the_command_writes() {
     let committed = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("crds"));
     let generated = files(fresh.path());
     let names = |files: &BTreeMap<String, String>| files.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(&committed), names(&generated), "`crds/` holds other files; run `{REGENERATE}`");
+    assert_eq!(names(&committed), names(&generated), "`crds/` contains other files; run `{REGENERATE}`");
     for (name, text) in &generated {
         let (line, there, here) = match first_difference(&committed[name], text) {
             Some(difference) => difference,
             None => continue,
         };
         panic!(
-            "`crds/{name}` is not what `src/api` says; run `{REGENERATE}`\n  line {line} is\n    {there}\n  but should be\n    {here}"
+            "`crds/{name}` differs from `src/api`; run `{REGENERATE}`\n  line {line} is\n    {there}\n  but should be\n    {here}"
         );
     }
 }
@@ -58,7 +58,7 @@ fn files(directory: &Path) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The number of the first line that differs, and both of its versions.
+/// The number of the first line that differs, and both versions of it.
 fn first_difference<'a>(old: &'a str, new: &'a str) -> Option<(usize, &'a str, &'a str)> {
     let length = old.lines().count().max(new.lines().count());
     let lines = |text: &'a str| text.lines().chain(std::iter::repeat("(nothing)")).take(length);

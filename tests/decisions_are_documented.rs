@@ -24,7 +24,7 @@ fn every_check_is_documented_in_its_order() {
     if env::var_os("UPDATE_DOCS").is_some() {
         return fs::write(path, expected).unwrap();
     }
-    assert!(page == expected, "the lists in `{FILE}` are not those of `src/lifecycle/`; run `{UPDATE}`");
+    assert!(page == expected, "the lists in `{FILE}` differ from `src/lifecycle/`; run `{UPDATE}`");
 }
 
 fn section(DecisionList { title, about, checks }: &DecisionList) -> String {

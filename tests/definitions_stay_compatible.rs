@@ -1,5 +1,5 @@
-//! The definitions in `crds/` accept whatever those of each release accepted, and keep all of it: fields are only added,
-//! and no rule becomes stricter. So every object of a release stays valid, and may go back to that release.
+//! The definitions in `crds/` accept and keep everything that those of each release accepted: fields are only added,
+//! and no rule becomes stricter. So every object of a release stays valid, and can be rolled back to that release.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -28,30 +28,30 @@ fn the_definitions_accept_what_every_release_did() {
     assert!(compared >= 3, "only {compared} definitions");
 }
 
-/// What a cluster that has `was` would miss, or refuse, with `is`.
+/// What a cluster with the definition `was` would lose or refuse with `is`.
 fn breaches(was: &Value, is: &Value) -> Vec<String> {
     let mut found = Vec::new();
     for part in
         ["/spec/group", "/spec/scope", "/spec/names/kind", "/spec/names/plural", "/spec/names/singular"]
     {
         if was.pointer(part) != is.pointer(part) {
-            found.push(format!("`{part}` is another"));
+            found.push(format!("`{part}` has changed"));
         }
     }
     for part in ["/spec/names/shortNames", "/spec/names/categories"] {
         if !set(was.pointer(part)).is_subset(&set(is.pointer(part))) {
-            found.push(format!("`{part}` has lost something"));
+            found.push(format!("`{part}` has lost entries"));
         }
     }
     let none = vec![];
     let versions = |definition: &Value| definition["spec"]["versions"].as_array().unwrap_or(&none).clone();
     if versions(is).iter().filter(|version| version["storage"] == true).count() != 1 {
-        found.push("there is not one version that is stored".to_owned());
+        found.push("expected exactly one stored version".to_owned());
     }
     for was in versions(was) {
         let name = was["name"].as_str().unwrap_or_default();
         let Some(is) = versions(is).into_iter().find(|is| is["name"] == name && is["served"] == true) else {
-            found.push(format!("version `{name}` is not served any more"));
+            found.push(format!("version `{name}` is no longer served"));
             continue;
         };
         if !set(was.get("selectableFields")).is_subset(&set(is.get("selectableFields"))) {
@@ -66,16 +66,16 @@ fn breaches(was: &Value, is: &Value) -> Vec<String> {
     found
 }
 
-/// The members of a list; none where there is no list.
+/// The members of a list; empty if there is no list.
 fn set(list: Option<&Value>) -> BTreeSet<String> {
     list.and_then(Value::as_array).into_iter().flatten().map(Value::to_string).collect()
 }
 
-/// Bounds that must not become smaller, or appear.
+/// Bounds that must not become smaller or be added.
 const UPPER: [&str; 4] = ["maxLength", "maxItems", "maxProperties", "maximum"];
-/// Bounds that must not become greater, or appear.
+/// Bounds that must not become greater or be added.
 const LOWER: [&str; 4] = ["minLength", "minItems", "minProperties", "minimum"];
-/// What says how a value is read, merged and kept: any change means something else.
+/// These fields define how a value is read, merged and stored. Any change gives stored values another meaning.
 const FIXED: [&str; 10] = [
     "type",
     "default",
@@ -92,7 +92,7 @@ const FIXED: [&str; 10] = [
 fn compare(path: &str, was: &Value, is: &Value, found: &mut Vec<String>) {
     for word in FIXED {
         if was.get(word) != is.get(word) {
-            found.push(format!("{path}: `{word}` is another"));
+            found.push(format!("{path}: `{word}` has changed"));
         }
     }
     for (words, grows) in [(UPPER, true), (LOWER, false)] {
@@ -124,7 +124,7 @@ fn compare(path: &str, was: &Value, is: &Value, found: &mut Vec<String>) {
         found.push(format!("{path}: `enum` is stricter"));
     }
     if !set(is.get("required")).is_subset(&set(was.get("required"))) {
-        found.push(format!("{path}: a field is required that was not"));
+        found.push(format!("{path}: a field is newly required"));
     }
     rules(path, was, is, found);
     for (name, was) in was["properties"].as_object().into_iter().flatten() {
@@ -137,13 +137,13 @@ fn compare(path: &str, was: &Value, is: &Value, found: &mut Vec<String>) {
         match (was.get(word), is.get(word)) {
             (Some(was), Some(is)) => compare(&format!("{path}{sign}"), was, is, found),
             (None, None) => {}
-            _ => found.push(format!("{path}: `{word}` is another")),
+            _ => found.push(format!("{path}: `{word}` has changed")),
         }
     }
 }
 
-/// A rule that is new would refuse edits of objects that break it, unless it may look at what was there before, or is
-/// about a field that is new as well.
+/// A new rule would refuse edits of objects that already break it. It is safe only if it can compare with the old
+/// object, or is about a field that is also new.
 fn rules(path: &str, was: &Value, is: &Value, found: &mut Vec<String>) {
     let none = vec![];
     let rules = |schema: &Value| schema["x-kubernetes-validations"].as_array().unwrap_or(&none).clone();
@@ -157,10 +157,10 @@ fn rules(path: &str, was: &Value, is: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// Whether the rule holds where a field is absent that no object can have yet: `!has(self.field) || …`.
+/// Whether the rule holds if a new field is absent, as in all existing objects: `!has(self.field) || …`.
 fn is_about_a_new_field(rule: &str, was: &Value, is: &Value) -> bool {
     let guarded = rule.strip_prefix("!has(self.").and_then(|rest| rest.split_once(") || "));
-    // A conditional would bind less than the guard.
+    // A conditional expression would bind less tightly than the guard.
     guarded.is_some_and(|(field, rest)| {
         let is_new = was["properties"].get(field).is_none() && is["properties"].get(field).is_some();
         is_new && is["properties"][field].get("default").is_none() && !rest.contains('?')
@@ -221,21 +221,21 @@ fn with_rule(rule: &str) -> Value {
 }
 
 #[rstest]
-#[case::group(changed("/spec/group", json!("example.com")), "`/spec/group` is another")]
-#[case::short_name(changed("/spec/names/shortNames", json!([])), "`/spec/names/shortNames` has lost something")]
-#[case::version(changed("/spec/versions/0/name", json!("v1")), "version `v1alpha1` is not served any more")]
-#[case::not_served(changed("/spec/versions/0/served", json!(false)), "version `v1alpha1` is not served any more")]
-#[case::not_stored(changed("/spec/versions/0/storage", json!(false)), "there is not one version that is stored")]
+#[case::group(changed("/spec/group", json!("example.com")), "`/spec/group` has changed")]
+#[case::short_name(changed("/spec/names/shortNames", json!([])), "`/spec/names/shortNames` has lost entries")]
+#[case::version(changed("/spec/versions/0/name", json!("v1")), "version `v1alpha1` is no longer served")]
+#[case::not_served(changed("/spec/versions/0/served", json!(false)), "version `v1alpha1` is no longer served")]
+#[case::not_stored(changed("/spec/versions/0/storage", json!(false)), "expected exactly one stored version")]
 #[case::selectable(changed("/spec/versions/0/selectableFields", json!([])), "has lost a selectable field")]
 #[case::subresource(changed("/spec/versions/0/subresources", json!({})), "has other subresources")]
 #[case::field(in_spec("/properties", json!({})), "v1alpha1.spec.name is gone")]
-#[case::type_(in_spec("/properties/name/type", json!("integer")), "v1alpha1.spec.name: `type` is another")]
+#[case::type_(in_spec("/properties/name/type", json!("integer")), "v1alpha1.spec.name: `type` has changed")]
 #[case::longest(in_spec("/properties/name/maxLength", json!(62)), "v1alpha1.spec.name: `maxLength` is stricter")]
 #[case::shortest(in_spec("/properties/name/minLength", json!(2)), "v1alpha1.spec.name: `minLength` is stricter")]
 #[case::new_bound(in_spec("/properties/labels", json!({"type": "object", "maxProperties": 3, "additionalProperties": {"type": "string", "maxLength": 63}})), "v1alpha1.spec.labels: `maxProperties` is stricter")]
 #[case::value(in_spec("/properties/policy/enum", json!(["Delete"])), "v1alpha1.spec.policy: `enum` is stricter")]
-#[case::default(in_spec("/properties/policy/default", json!("Retain")), "v1alpha1.spec.policy: `default` is another")]
-#[case::required(in_spec("/required", json!(["name", "list"])), "v1alpha1.spec: a field is required that was not")]
+#[case::default(in_spec("/properties/policy/default", json!("Retain")), "v1alpha1.spec.policy: `default` has changed")]
+#[case::required(in_spec("/required", json!(["name", "list"])), "v1alpha1.spec: a field is newly required")]
 #[case::rule(in_spec("/x-kubernetes-validations", json!([{"rule": "self.name != 'a'"}])), "the rule `self.name != 'a'` is new")]
 #[case::rule_about_an_old_field(with_rule("!has(self.policy) || self.name != 'a'"), "is new")]
 #[case::rule_with_a_default(with_rule("!has(self.more) || self.name != 'a'"), "is new")]

@@ -17,15 +17,15 @@ use kube::{
 use servicekey_operator::api::ServiceKey;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-/// How every password of the embedded broker begins, and how it does where a URI has to escape it.
+/// The start of every password of the embedded broker, plain and escaped for a URI.
 const PASSWORD: [&str; 2] = ["p@ss/", "p%40ss%2F"];
 
-/// Cargo names no path for examples; they lie beside the binaries. `cargo test` builds them, unless it is told which
-/// test to build.
+/// Cargo provides no path for examples; they are next to the binaries. `cargo test` builds them, unless it builds only
+/// named tests.
 fn demo(arguments: &[&str]) -> Command {
     let binary = Path::new(env!("CARGO_BIN_EXE_servicekey-operator"));
     let demo = binary.with_file_name("examples").join("demo");
-    assert!(demo.exists(), "there is no `{}`: build it with `cargo build --example demo`", demo.display());
+    assert!(demo.exists(), "`{}` does not exist: build it with `cargo build --example demo`", demo.display());
     let mut command = Command::new(demo);
     command.args(arguments).env_remove("RUST_LOG").env_remove("TESTKIT_KEEP");
     command
@@ -45,7 +45,7 @@ fn the_whole_tour_ends_well_and_shows_no_credential() {
     for line in [
         "Ready      True    Available  the credentials of key 1 are in the Secret",
         "calls to the broker: 1 to read the key, 0 to create one",
-        // 2 of the manifests, 10 one after the other, 5 at once.
+        // 2 from the manifests, 10 one after the other, 5 at once.
         "The broker has no key (calls so far: 17 to create a key, 17 to revoke one)",
         "create → Ready, 1 ServiceKey ",
         "delete → gone, 1 ServiceKey ",
@@ -78,7 +78,7 @@ fn with_a_real_database_the_secrets_log_in_until_their_keys_are_deleted() {
         "SECRET             LOGGED IN AS                              DATABASE",
         "calls to the broker: 1 to read the key, 0 to create one",
         "password             •••••••• (43 bytes)",
-        // 2 of the manifests, 10 one after the other, 5 at once.
+        // 2 from the manifests, 10 one after the other, 5 at once.
         "The broker has no key (calls so far: 17 to create a key, 17 to revoke one)",
     ] {
         assert!(stdout.contains(line), "`{line}` is not in:\n{stdout}");
@@ -116,7 +116,7 @@ async fn what_is_kept_can_be_used_until_ctrl_c_and_then_is_gone() {
         .unwrap();
     let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
     let kubeconfig = loop {
-        let line = lines.next_line().await.unwrap().expect("the demo says how to reach it");
+        let line = lines.next_line().await.unwrap().expect("the demo prints how to reach it");
         if let Some(path) = line.trim().strip_prefix("export KUBECONFIG=") {
             break path.to_owned();
         }
@@ -162,7 +162,7 @@ fn servers_that_are_missing_are_told_in_one_line() {
     assert!(stderr.starts_with("error: `KUBEBUILDER_ASSETS` names "), "{stderr}");
 }
 
-/// The shells that guarded the servers may end a moment after the demo.
+/// The shells that guard the servers may end a moment after the demo.
 fn until_no_processes_of(folder: &Path) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !processes_of(folder).is_empty() {

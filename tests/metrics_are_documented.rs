@@ -1,4 +1,4 @@
-//! `docs/metrics.md` describes every metric as the code does.
+//! `docs/metrics.md` describes every metric with the words of the code.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -30,7 +30,7 @@ fn every_metric_is_documented_as_the_code_declares_it() {
         return fs::write(path, page).unwrap();
     }
     let there = fs::read_to_string(path).unwrap_or_default();
-    assert!(there == page, "`{FILE}` is not what `src/runtime/metrics/` says; run `{UPDATE}`");
+    assert!(there == page, "`{FILE}` differs from `src/runtime/metrics/`; run `{UPDATE}`");
 }
 
 fn section(family: &Exposed) -> String {

@@ -8,22 +8,20 @@ use testkit::{
     go_tool::{GoTool, GoToolError},
 };
 
-/// The namespace that is installed into.
+/// The namespace of the installation.
 pub const NAMESPACE: &str = "servicekeys-system";
-/// The release.
+/// The name of the release.
 pub const RELEASE: &str = "servicekey-operator";
 
-/// A path in the checkout.
 pub fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// The folder of the chart.
 pub fn folder() -> PathBuf {
     path("deploy/helm/servicekey-operator")
 }
 
-/// A file with values for the tests, or one that comes with the chart.
+/// A file with values for the tests, or one that is part of the chart.
 pub fn values(name: &str) -> PathBuf {
     match name {
         "values-ha" | "values-hardened" => folder().join(format!("{name}.yaml")),
@@ -31,7 +29,7 @@ pub fn values(name: &str) -> PathBuf {
     }
 }
 
-/// What `helm template` prints with these further arguments.
+/// The output of `helm template` with these further arguments.
 pub async fn template(arguments: &[&str]) -> Result<String, GoToolError> {
     let helm = GoTool::helm().await?;
     let chart = folder().display().to_string();

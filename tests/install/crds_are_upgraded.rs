@@ -1,4 +1,4 @@
-//! `helm upgrade` brings definitions up to date, and `helm uninstall` leaves them with all that users have.
+//! `helm upgrade` updates the definitions, and `helm uninstall` keeps them with all objects of the users.
 
 use std::{fs, path::Path};
 
@@ -14,7 +14,7 @@ use testkit::{control_plane::ControlPlane, go_tool::GoTool};
 use crate::chart::{NAMESPACE, RELEASE, folder};
 
 const DEFINITION: &str = "servicekeys.servicekeys.dev";
-/// A field that the definition of before does not have.
+/// A field that the older definition does not have.
 const FIELD: &str = "suspend";
 const KEY: &str = include_str!("../good_manifests/key_minimal.yaml");
 
@@ -47,7 +47,7 @@ async fn by_helm_upgrade_and_stay_after_helm_uninstall() {
     assert!(deployments.get_opt(RELEASE).await.unwrap().is_some());
 
     let said = helm(&["uninstall", RELEASE]).await;
-    assert!(said.contains(DEFINITION), "what is kept is told: {said}");
+    assert!(said.contains(DEFINITION), "Helm names the definitions that it keeps: {said}");
     assert!(deployments.get_opt(RELEASE).await.unwrap().is_none());
     let name = key.metadata.name.unwrap();
     assert_eq!(keys.get(&name).await.unwrap().metadata.uid, uid);
@@ -57,13 +57,12 @@ async fn by_helm_upgrade_and_stay_after_helm_uninstall() {
     plane.stop().await;
 }
 
-/// The fields of the spec.
 fn fields(definition: &CustomResourceDefinition) -> Vec<String> {
     let schema = definition.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
     schema.properties.as_ref().unwrap()["spec"].properties.as_ref().unwrap().keys().cloned().collect()
 }
 
-/// Takes the field out of the definition in a file.
+/// Removes the field from the definition in a file.
 fn take_out(file: &Path) {
     let mut definition: Value = serde_saphyr::from_str(&fs::read_to_string(file).unwrap()).unwrap();
     let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";

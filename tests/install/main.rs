@@ -1,4 +1,5 @@
-//! What is shipped in `deploy/`: the real Helm renders it, the real kustomize builds it, and a real API server takes it.
+//! The files in `deploy/`: the real Helm renders them, the real kustomize builds them, and a real API server accepts
+//! them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

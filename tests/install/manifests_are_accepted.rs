@@ -1,4 +1,5 @@
-//! A real API server takes every manifest, field by field, and admits the pod where only restricted ones may run.
+//! A real API server accepts every manifest with all its fields, and admits the pod to namespaces that admit only
+//! restricted pods.
 
 use kube::api::DynamicObject;
 use rstest::rstest;
@@ -7,7 +8,7 @@ use testkit::{control_plane::ControlPlane, go_tool::monitor_definitions};
 
 use crate::chart::{NAMESPACE, only, render_with, title};
 
-/// The shared plane, with the namespaces that are installed into, and the definitions of monitors.
+/// The shared plane with the namespaces of the installation and the definitions of the monitors.
 async fn plane() -> &'static ControlPlane {
     let plane = ControlPlane::shared().await.unwrap();
     plane.install_crds(&monitor_definitions().await.unwrap()).await.unwrap();
@@ -46,7 +47,7 @@ async fn the_manifests(#[case] files: &[&str]) {
     }
 }
 
-/// What shows that the test above can fail, for a kind of Kubernetes' own and for one of the Prometheus operator.
+/// Proves that the test above can fail, for a kind of Kubernetes itself and for one of the Prometheus operator.
 #[rstest]
 #[case("Deployment", "/spec/strategy/typ")]
 #[case("ServiceMonitor", "/spec/endpoints/0/pfad")]
@@ -70,7 +71,7 @@ async fn the_pod_where_restricted_ones_may_run(#[case] files: &[&str]) {
     plane.try_out(&pod).await.unwrap_or_else(|error| panic!("{}", words(error)));
 }
 
-/// What shows that such a namespace refuses others.
+/// Proves that such a namespace refuses less restricted pods.
 #[rstest]
 #[case("/spec/securityContext/runAsNonRoot", json!(false), "runAsNonRoot != true")]
 #[case("/spec/securityContext/seccompProfile/type", json!("Unconfined"), "seccompProfile")]

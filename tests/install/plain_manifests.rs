@@ -1,4 +1,5 @@
-//! The definitions in the chart are those in `crds/`, and the manifests in `deploy/kustomize/` those of the chart.
+//! The definitions in the chart equal those in `crds/`, and the manifests in `deploy/kustomize/` equal those of the
+//! chart.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -11,7 +12,7 @@ use crate::chart::{NAMESPACE, folder, path, render, template, title, values};
 
 const REGENERATE: &str = "UPDATE_MANIFESTS=1 cargo test --test install are_generated";
 
-/// What each generated file holds: the templates, and the values of one kind of installation.
+/// The content of each generated file: the templates, and the values of one kind of installation.
 const FILES: [(&str, &[&str], &[&str]); 9] = [
     ("crds/crds.yaml", &["crds"], CLUSTER),
     ("crds/user-roles.yaml", &["user-roles"], CLUSTER),
@@ -47,16 +48,16 @@ async fn are_generated_from_the_chart() {
     }
 }
 
-/// Fails unless the file holds this text, which is written into it if that was asked for.
+/// Fails unless the file contains this text. If an update is requested, writes the text into it instead.
 fn check(file: &Path, text: &str, source: &str) {
     if std::env::var_os("UPDATE_MANIFESTS").is_some() {
         fs::write(file, text).unwrap();
     }
     let there = fs::read_to_string(file).unwrap_or_default();
-    assert!(there == text, "`{}` is not what {source} says; run `{REGENERATE}`", file.display());
+    assert!(there == text, "`{}` differs from {source}; run `{REGENERATE}`", file.display());
 }
 
-/// Without what only means something to Helm.
+/// The manifests without what only Helm understands.
 fn plain(rendered: &str) -> String {
     let rendered = rendered.replace("  annotations:\n    helm.sh/resource-policy: keep\n", "");
     let of_helm = |line: &&str| line.starts_with("# Source: ") || line.ends_with("managed-by: Helm");
@@ -87,7 +88,7 @@ async fn are_what_kustomize_builds_of_them(#[case] kind: &str, #[case] arguments
     let place = path("deploy/kustomize").join(kind);
     let built = GoTool::kustomize().await.unwrap().run(["build".as_ref(), place.as_os_str()]).await.unwrap();
     let mut built = comparable(documents(&built).unwrap());
-    // Helm makes it by itself, with `--create-namespace`.
+    // Helm creates the namespace itself, with `--create-namespace`.
     assert!(built.remove(&format!("Namespace/{NAMESPACE}")).is_some());
 
     let ha = values("values-ha").display().to_string();
@@ -96,12 +97,12 @@ async fn are_what_kustomize_builds_of_them(#[case] kind: &str, #[case] arguments
     let rendered = comparable(render(&arguments).await);
     assert_eq!(built.keys().collect::<Vec<_>>(), rendered.keys().collect::<Vec<_>>());
     for (title, object) in rendered {
-        // Not in the words of `assert_eq`, which would print whole definitions.
-        assert!(built[&title] == object, "{title} is something else in `deploy/kustomize/{kind}`");
+        // `assert_eq` would print whole definitions.
+        assert!(built[&title] == object, "{title} differs in `deploy/kustomize/{kind}`");
     }
 }
 
-/// By title, without what only means something to Helm.
+/// The objects by title, without what only Helm understands.
 fn comparable(objects: Vec<DynamicObject>) -> BTreeMap<String, Value> {
     let plain = |mut object: DynamicObject| {
         let metadata = &mut object.metadata;
@@ -119,7 +120,7 @@ fn comparable(objects: Vec<DynamicObject>) -> BTreeMap<String, Value> {
     objects
 }
 
-/// The same with every number as a float: kustomize writes `1.0` as `1`.
+/// The value with every number as a float, because kustomize writes `1.0` as `1`.
 fn with_floats(value: Value) -> Value {
     match value {
         Value::Number(number) => json!(number.as_f64()),

@@ -1,4 +1,4 @@
-//! The real API server enforces the policies: each refuses, warns or is not there, as its chart value says.
+//! The real API server enforces the policies: each one denies, warns or is absent, according to its chart value.
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
@@ -12,17 +12,16 @@ use tokio::time::{sleep, timeout};
 
 use crate::chart::{folder, render, render_with, template};
 
-/// How long until a policy counts, on a busy machine.
+/// Longest delay until a policy takes effect, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A namespace with policies of its own, and a user without any right that they demand.
+/// A namespace with its own policies, and a user without any right that they require.
 struct Place {
     plane: &'static ControlPlane,
     namespace: String,
     user: User,
 }
 
-/// What came of a request.
 #[derive(Debug, PartialEq)]
 enum Answer {
     Admitted,
@@ -31,7 +30,7 @@ enum Answer {
 }
 
 impl Place {
-    /// Installs the policies with these values, for a new namespace alone.
+    /// Installs the policies with these values, for a new namespace only.
     async fn on(plane: &'static ControlPlane, values: &str) -> Self {
         plane.install_crds(&custom_resource_definitions()).await.unwrap();
         let namespace = plane.namespace("policies").await.unwrap();
@@ -77,12 +76,12 @@ impl Place {
         self.plane.until_allowed(&self.user, &[rule], Some(&self.namespace)).await.unwrap();
     }
 
-    /// Creates an object as the user, without an effect.
+    /// Creates an object as the user, in a dry run.
     async fn attempt(&self, path: &str, object: &Value) -> Answer {
         create(self.plane.client_as(&self.user), &self.namespace, path, object).await
     }
 
-    /// Attempts it until the policies count.
+    /// Repeats the attempt until the policies take effect.
     async fn until_not_admitted(&self, path: &str, object: &Value) -> Answer {
         let answer = async {
             loop {
@@ -92,7 +91,7 @@ impl Place {
                 }
             }
         };
-        timeout(PATIENCE, answer).await.expect("no policy counts")
+        timeout(PATIENCE, answer).await.expect("a policy takes effect in time")
     }
 }
 
@@ -117,11 +116,11 @@ async fn text(response: http::Response<kube::client::Body>) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// One policy: its chart value, what it refuses, and the right that it names.
+/// A policy: its chart value, what it refuses, and the right that its message names.
 #[derive(Clone, Copy)]
 struct Policy {
     value: &'static str,
-    /// What the user may do besides writing ServiceKeys and KeyProviders.
+    /// The user's rights in addition to writing ServiceKeys and KeyProviders.
     rights: &'static [(&'static str, &'static [&'static str], &'static [&'static str])],
     path: &'static str,
     object: fn() -> Value,
@@ -208,14 +207,14 @@ fn marked_secret() -> Value {
     secret
 }
 
-/// The values that leave this policy alone, with this action.
+/// The values that enable only this policy, with this action.
 fn alone(policy: &Policy, action: &str) -> String {
     let values = ["secretReferences", "secretMarks", "operatorWrites", "providerUse"]
         .map(|value| format!("policies.{value}={}", if value == policy.value { action } else { "Off" }));
     values.join(",")
 }
 
-/// What comes of a request that this policy is about, and no other.
+/// The answer to a request that only this policy is about.
 async fn answer_of(plane: &'static ControlPlane, policy: &Policy, action: &str) -> Answer {
     let place = Place::on(plane, &alone(policy, action)).await;
     for (group, resources, verbs) in policy.rights {
@@ -256,14 +255,14 @@ async fn deny_refuses_and_warn_warns_and_off_does_neither(#[case] policy: Policy
     assert_eq!(policies.count(), 0);
 }
 
-/// Kubernetes 1.32 has all that the policies use.
+/// Kubernetes 1.32 supports everything that the policies use.
 #[tokio::test]
 async fn the_oldest_kubernetes_enforces_them() {
     let plane = ControlPlane::builder().oldest_kubernetes(true).start().await.unwrap();
     let version = plane.admin().apiserver_version().await.unwrap();
     let chart = fs::read_to_string(folder().join("Chart.yaml")).unwrap();
     let oldest = format!("kubeVersion: \">={}.{}.0-0\"", version.major, version.minor);
-    assert!(chart.contains(&oldest), "the chart admits an older one than `{}`", version.git_version);
+    assert!(chart.contains(&oldest), "the chart admits a version older than `{}`", version.git_version);
 
     let plane: &'static ControlPlane = Box::leak(Box::new(plane));
     for policy in [LOGIN, FINALIZER, PARAMETERS, MARKS, OPERATOR, USE] {
@@ -272,7 +271,7 @@ async fn the_oldest_kubernetes_enforces_them() {
     admits_who_has_the_rights(plane).await;
 }
 
-/// A policy that refused those who have the right would be found by this alone.
+/// Finds a policy that refuses even users with the required right, which no other test does.
 #[tokio::test]
 async fn who_has_the_rights_is_admitted() {
     admits_who_has_the_rights(ControlPlane::shared().await.unwrap()).await;
@@ -317,7 +316,7 @@ async fn the_operator_writes_no_secret_of_a_type_that_a_pattern_denies() {
     assert_eq!(place.attempt(OPERATOR.path, &typed("example.org/token")).await, Answer::Admitted);
 }
 
-/// A user with all rights is not taken for the operator.
+/// The policies do not mistake a user with all rights for the operator.
 #[tokio::test]
 async fn a_wildcard_does_not_make_an_operator() {
     let plane = ControlPlane::shared().await.unwrap();
@@ -329,7 +328,7 @@ async fn a_wildcard_does_not_make_an_operator() {
     assert_eq!(place.attempt(OPERATOR.path, &plain_secret()).await, Answer::Admitted);
 }
 
-/// The preset for clusters whose tenants don't trust each other leaves no policy out.
+/// The preset for clusters whose tenants don't trust each other enables every policy.
 #[tokio::test]
 async fn the_hardened_preset_denies_by_every_policy() {
     let objects = render_with(&["values-hardened"]).await;
@@ -344,7 +343,7 @@ async fn the_hardened_preset_denies_by_every_policy() {
     }
 }
 
-/// Each reference to a Secret that a definition has is one that the policies know.
+/// The policies cover every reference to a Secret in the definitions.
 #[tokio::test]
 async fn no_reference_to_a_secret_is_forgotten() {
     let rendered = template(&["--show-only", "templates/policies.yaml"]).await.unwrap();
@@ -355,11 +354,11 @@ async fn no_reference_to_a_secret_is_forgotten() {
     }
     assert!(paths.len() >= 9, "{paths:?}");
     for path in paths {
-        assert!(rendered.contains(&path), "no policy knows `{path}`");
+        assert!(rendered.contains(&path), "no policy covers `{path}`");
     }
 }
 
-/// The ways to all references below a schema, as the policies write them.
+/// The paths of all references below a schema, in the notation of the policies.
 fn references(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         match name.as_str() {
@@ -369,7 +368,6 @@ fn references(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
         }
     }
     if let Some(items) = schema.get("items") {
-        // Lists are gone through item by item.
         references(items, &format!("{path}.orValue([]).map(source, source"), found);
     }
 }

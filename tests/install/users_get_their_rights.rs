@@ -1,4 +1,5 @@
-//! Who may view or edit a namespace may do so with its ServiceKeys and KeyProviders, and sees no more Secrets by that.
+//! Users who may view or edit a namespace may do the same with its ServiceKeys and KeyProviders, and see no further
+//! Secrets.
 
 use k8s_openapi::api::{core::v1::Secret, rbac::v1::ClusterRole};
 use kube::{

@@ -1,4 +1,4 @@
-//! Wrong values are refused by Helm in words, and the right ones do what they say.
+//! Helm refuses wrong values with a clear message, and valid values have the documented effect.
 
 use kube::api::DynamicObject;
 use rstest::rstest;
@@ -82,7 +82,7 @@ async fn two_replicas_come_with_all_that_keeps_one_at_work() {
     assert_eq!(&only(&objects, "PodDisruptionBudget").data["spec"]["selector"], labels);
 }
 
-/// And each list of addresses gets to its flag.
+/// Each list of addresses also reaches its flag.
 #[tokio::test]
 async fn the_hardened_operator_refuses_private_addresses_to_tenants() {
     let args = |objects: &[DynamicObject]| {
@@ -105,7 +105,7 @@ async fn the_hardened_operator_refuses_private_addresses_to_tenants() {
     }
 }
 
-/// Single namespaces get Roles, and nothing is asked for in the whole cluster.
+/// With single namespaces the chart creates Roles, and requests no right in the whole cluster.
 #[tokio::test]
 async fn with_namespaces_there_is_no_right_beyond_them() {
     let objects = render_with(&["namespaces"]).await;
@@ -121,7 +121,7 @@ async fn with_namespaces_there_is_no_right_beyond_them() {
     assert!(args.as_array().unwrap().contains(&json!("--namespaces=$(POD_NAMESPACE),training,staging")));
 }
 
-/// Neither here nor in what users get.
+/// This also covers the roles for users.
 #[tokio::test]
 async fn no_role_has_a_wildcard() {
     for files in [&[][..], &["namespaces"], &["everything"]] {
@@ -143,7 +143,7 @@ async fn the_pods_port_is_closed_unless_somebody_is_let_in() {
     assert_eq!(policy["policyTypes"], json!(["Ingress", "Egress"]));
 }
 
-/// The token of trusted profiles is where the operator looks for it.
+/// The token for trusted profiles is mounted at the path that the operator reads.
 #[tokio::test]
 async fn the_token_for_ibm_cloud_is_mounted_where_it_is_read() {
     let objects = render_with(&["everything"]).await;

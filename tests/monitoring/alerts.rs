@@ -85,7 +85,7 @@ fn each_tells_people_what_to_do() {
     let page = file(PAGE);
     let explained: BTreeSet<_> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
     let rules = rule_file();
-    assert_eq!(explained, alerts(&rules).map(name).collect(), "`{PAGE}` explains others than there are");
+    assert_eq!(explained, alerts(&rules).map(name).collect(), "`{PAGE}` does not explain each alert once");
     for alert in alerts(&rules) {
         let annotation = |name: &str| alert["annotations"][name].as_str().unwrap_or_default();
         assert!(!annotation("summary").is_empty(), "{alert}");

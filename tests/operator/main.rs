@@ -1,5 +1,6 @@
-//! The operator on a real API server, against strict fakes of the remote sides and brokers on common libraries. One folder
-//! a topic, one file a capability, named for what a user would notice; `support` holds what they share.
+//! The operator on a real API server, against strict fakes of the remote sides and brokers built on common libraries.
+//! Each folder is a topic. Each file tests one capability and is named for what a user would notice. `support` contains
+//! what the tests share.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 

@@ -1,4 +1,4 @@
-//! Apply a ServiceKey and its Secret appears; delete it and nothing is left.
+//! Applying a ServiceKey creates its Secret; deleting the ServiceKey leaves nothing behind.
 
 use kube::api::DeleteParams;
 

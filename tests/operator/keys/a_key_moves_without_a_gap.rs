@@ -1,4 +1,5 @@
-//! A ServiceKey can't be moved to another provider or instance; its consumers can, to a second ServiceKey.
+//! A ServiceKey can't be moved to another provider or instance. Its consumers can move to a second ServiceKey without a
+//! gap.
 
 use kube::api::{Patch, PatchParams};
 use rstest::rstest;
@@ -11,7 +12,7 @@ use crate::support::stage::{Stage, condition, entries};
 const FORMER: &str = "app-db";
 const NEXT: &str = "app-db-v2";
 
-/// A stage with two instances, and two providers that lead there.
+/// Creates two instances, and a provider for each.
 async fn two_of_everything() -> Stage {
     let instance = Instance::new("training-app-db", "postgresql", "small");
     let other = Instance::new("training-app-db-v2", "postgresql", "small");
@@ -45,15 +46,15 @@ async fn consumers_move_to_a_second_servicekey(
     manifest["metadata"]["name"] = json!(NEXT);
     stage.create::<ServiceKey>(manifest).await;
     let next = stage.wait_ready(NEXT).await;
-    assert_eq!(stage.broker.bindings().len(), 2, "both work while consumers are switched over");
+    assert_eq!(stage.broker.bindings().len(), 2, "both keys work while consumers are switched over");
     let former = stage.keys().get(FORMER).await.unwrap();
     assert_eq!(condition(&former, "Ready"), Some("True"));
-    assert!(entries(&stage.secrets().get(FORMER).await.unwrap()) == held, "nobody was switched over unasked");
+    assert!(entries(&stage.secrets().get(FORMER).await.unwrap()) == held, "the former Secret changed");
 
     stage.delete_key(FORMER).await;
     stage.wait_gone(FORMER).await;
     let bindings = stage.broker.bindings();
-    let [binding] = bindings.as_slice() else { panic!("there is not one key: {bindings:#?}") };
+    let [binding] = bindings.as_slice() else { panic!("expected exactly one key: {bindings:#?}") };
     assert_eq!(next.status.unwrap().key.unwrap().id, binding.id.to_string());
     stage.assert_secret_holds(NEXT, &binding.credentials, &binding.id).await;
 }

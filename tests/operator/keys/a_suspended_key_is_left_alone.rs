@@ -1,4 +1,5 @@
-//! `spec.suspend: true` stops all work on one ServiceKey, and says so; the others go on, and so does it once it may.
+//! `spec.suspend: true` stops all work on one ServiceKey, and the status says so. Other ServiceKeys continue, and this
+//! one continues once it is resumed.
 
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
@@ -14,15 +15,15 @@ impl Stage {
         self.change_key(NAME, json!({ "suspend": suspend })).await;
     }
 
-    /// Lets a ServiceKey be made and go again, so that whatever was to be done before is over, and says how many calls
-    /// the others made.
+    /// Counts the calls for other keys. Creates and deletes another ServiceKey first, so that the operator has finished
+    /// all earlier work.
     async fn calls_besides_those_of_another(&self) -> usize {
         let another = "reporting-creds";
         self.create_key(another).await;
         self.wait_ready(another).await;
         self.delete_key(another).await;
         self.wait_gone(another).await;
-        // A bind and an unbind each.
+        // One bind and one unbind of the other ServiceKey.
         self.broker.calls().iter().filter(|call| call.route != Route::Catalog).count() - 2
     }
 }
@@ -34,13 +35,12 @@ async fn nothing_is_done_until_it_may_go_on() {
     stage.create_key(NAME).await;
     stage.wait_ready_with_the_only_key(NAME).await;
     stage.suspend(true).await;
-    // What worked still works.
     wait_for(stage.keys(), NAME, true, Reason::Suspended).await;
 
     stage.secrets().delete(NAME, &DeleteParams::default()).await.unwrap();
     let rotate = Patch::Merge(json!({"metadata": {"annotations": {"servicekeys.dev/rotate": "now"}}}));
     stage.keys().patch(NAME, &PatchParams::default(), &rotate).await.unwrap();
-    assert_eq!(stage.calls_besides_those_of_another().await, 1, "its own bind, before it was suspended");
+    assert_eq!(stage.calls_besides_those_of_another().await, 1, "only its own bind, before it was suspended");
     assert!(stage.secrets().get_opt(NAME).await.unwrap().is_none());
 
     stage.suspend(false).await;

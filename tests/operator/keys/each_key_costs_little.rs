@@ -1,4 +1,4 @@
-//! What a key costs, counted: at the broker, and in the audit log of the API server.
+//! Counts the cost of a key: calls at the broker, and requests in the audit log of the API server.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use testkit::{broker::Route, control_plane::Requests};
 
 use crate::support::stage::{Running, Stage};
 
-/// How long nothing has to happen for it to count as rest.
+/// The operator is at rest if it sends no request for this long.
 const REST: Duration = Duration::from_secs(20);
 const MANY: usize = 200;
 
@@ -45,7 +45,11 @@ async fn a_key_costs_one_bind_three_writes_and_one_rehearsal() {
     let of_keys: Vec<_> = calls.iter().filter(|call| call.route != Route::Catalog).collect();
     assert_eq!(of_keys.len(), 1, "{of_keys:#?}");
     assert_eq!(of_keys[0].route, Route::Bind);
-    assert_eq!(stage.broker.count(Route::Catalog), 1, "the provider's check; keys use what it brought");
+    assert_eq!(
+        stage.broker.count(Route::Catalog),
+        1,
+        "the provider's check reads the catalog, and keys reuse it"
+    );
 }
 
 #[tokio::test]
@@ -84,7 +88,7 @@ async fn settled_keys_cost_nothing_at_rest_nor_after_a_restart() {
     let calls = stage.broker.calls().len();
     tokio::time::sleep(REST).await;
     let requests = since(&stage, &operator, &before);
-    assert!(requests.is_empty(), "at rest the operator asked:\n{requests}");
+    assert!(requests.is_empty(), "the operator sent requests at rest:\n{requests}");
     assert_eq!(stage.broker.calls().len(), calls);
 
     drop(operator);
@@ -97,7 +101,7 @@ async fn settled_keys_cost_nothing_at_rest_nor_after_a_restart() {
     assert_eq!(stage.broker.calls().len(), calls + 1);
     assert_eq!(stage.broker.calls()[calls].route, Route::Catalog, "only the provider is checked");
 
-    // It did see the keys: it notices what happens to one of them.
+    // Damage to a Secret proves that the operator still watches the keys.
     let damage = json!({"stringData": {"password": "guessed"}});
     let damaged =
         stage.secrets().patch("key-7", &PatchParams::default(), &Patch::Merge(&damage)).await.unwrap();
@@ -108,14 +112,14 @@ async fn settled_keys_cost_nothing_at_rest_nor_after_a_restart() {
         .await;
 }
 
-/// The provider's own limits would make this test slow: fifty requests a second.
+/// The provider's own limit of fifty requests a second would make this test slow.
 async fn allow_more_requests(stage: &Stage) {
     let change = json!({"spec": {"limits": {"requestsPerSecond": 1000}}});
     let providers = stage.api::<KeyProvider>();
     providers.patch("broker", &PatchParams::default(), &Patch::Merge(&change)).await.unwrap();
 }
 
-/// Waits until what follows the last change has been done: the audit log tells when nothing follows any more.
+/// Waits until the operator has finished all work after the last change: until the audit log shows no further request.
 async fn settle(stage: &Stage, operator: &Running) {
     let mut seen = usize::MAX;
     loop {
@@ -124,7 +128,7 @@ async fn settle(stage: &Stage, operator: &Running) {
             return;
         }
         seen = asked;
-        // Proves that nothing happens, which no watch can tell.
+        // Proves that nothing happens, which no watch can show.
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

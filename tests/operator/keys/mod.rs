@@ -1,4 +1,4 @@
-//! From `kubectl apply` to a Secret: the spec, its rules, what a key costs, and how tools read its status.
+//! From `kubectl apply` to a Secret: the spec and its rules, the cost of a key, and how tools read its status.
 
 mod a_key_becomes_a_secret;
 mod a_key_moves_without_a_gap;

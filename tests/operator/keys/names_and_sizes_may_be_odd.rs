@@ -1,5 +1,5 @@
-//! Credentials of odd names and sizes, and instances of odd ids: what fits into a Secret is written, what does not is
-//! reported, and no name or id gets out of its place.
+//! Credentials with odd names and sizes, and instances with odd ids. The operator writes what fits into a Secret and
+//! reports what does not. No name or id escapes into a path or another field.
 
 use kube::{
     ResourceExt,
@@ -21,7 +21,6 @@ fn credentials(entries: &[(&str, &str)]) -> Map<String, Value> {
     entries.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect()
 }
 
-/// A stage whose broker hands out these credentials.
 async fn stage_of(credentials: Map<String, Value>) -> (Stage, Running) {
     let recipe = CredentialsRecipe::new(move |_, _| credentials.clone());
     let stage = Stage::set_with(FakeBroker::builder().credentials(recipe).start().await.unwrap()).await;
@@ -46,7 +45,7 @@ async fn a_credential_of_an_odd_name_becomes_an_entry(#[case] name: &str, #[case
     stage.delete_and_leave_nothing(NAME).await;
 }
 
-/// The key that was made for a Secret that can't be written is revoked, and another one is made for the Secret that can.
+/// The operator revokes the key whose Secret can't be written, and creates another one once the Secret can be written.
 #[rstest]
 #[case::too_long(&["password", &"n".repeat(300)], "has 300 bytes, but the name of an entry may have at most 253")]
 #[case::alike(&["a/b", "a_b", "password"], "`a/b` and `a_b` would both become the entry `a_b`")]
@@ -82,7 +81,7 @@ async fn a_key_whose_credentials_make_no_entries_can_be_deleted() {
     stage.delete_and_leave_nothing(NAME).await;
 }
 
-/// As much as an answer may hold is less than a Secret may.
+/// The largest permitted answer is smaller than the largest permitted Secret.
 #[tokio::test]
 async fn credentials_of_almost_a_mebibyte_fit() {
     let large = "x".repeat(1024 * 1024 - 100);
@@ -94,7 +93,7 @@ async fn credentials_of_almost_a_mebibyte_fit() {
     stage.delete_and_leave_nothing(NAME).await;
 }
 
-/// Every call is for this instance: the bind, its polls, the fetch, the one that repairs the Secret, and the unbind.
+/// Every call names this instance: the bind, its polls, the fetch, the fetch that repairs the Secret, and the unbind.
 #[rstest]
 #[case::slashes("/db/../../v2/catalog/")]
 #[case::percent("100%2F%zz%")]
@@ -123,7 +122,7 @@ async fn an_instance_of_an_odd_id_keeps_its_keys_to_itself(#[case] id: &str) {
     }
 }
 
-/// It can't be corrected either, but nothing has begun yet that would have to be ended.
+/// Such an id can't be corrected, but there is also nothing to clean up yet.
 #[rstest]
 #[case::here(json!({"id": "."}), "`.` can't be the id of an instance; create the ServiceKey again with the right `instance.id`")]
 #[case::parent(json!({"id": ".."}), "`..` can't be the id of an instance; create the ServiceKey again with the right `instance.id`")]
@@ -145,7 +144,7 @@ async fn an_instance_that_no_broker_can_know_is_refused_at_once(
     assert!(stage.broker.calls().iter().all(|call| call.route == Route::Catalog));
 }
 
-/// The name of an Event begins with the name of its object, and has the same bound.
+/// An Event's name begins with the name of its object, and has the same length limit.
 #[rstest]
 #[case::letters(&"n".repeat(253))]
 #[case::dots(&format!("{}aa", "a.".repeat(125)))]

@@ -1,4 +1,5 @@
-//! What this version can't do is said, and no key is made that would not be what was asked for.
+//! The operator reports each setting that this version does not support, and creates no key that would differ from the
+//! spec.
 
 use rstest::rstest;
 use serde_json::{Value, json};

@@ -1,5 +1,6 @@
-//! A backup tool restores ServiceKeys and their Secrets: it keeps labels, annotations and finalizers, and drops UIDs, owner
-//! references and statuses. The credentials stay in use, no key is created, and none is left behind.
+//! A backup tool restores ServiceKeys and their Secrets: it keeps labels, annotations and finalizers, and drops UIDs,
+//! owner references and statuses. The credentials stay in use. The operator creates no second key and leaves none
+//! behind.
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
@@ -61,7 +62,7 @@ impl Side {
         self.stage().wait_ready_with_id(NAME).await
     }
 
-    /// The ids of the keys that were not revoked.
+    /// The ids of the keys that are not revoked.
     fn living(&self) -> Vec<String> {
         match self {
             Self::Broker(stage) => {
@@ -72,7 +73,7 @@ impl Side {
         }
     }
 
-    /// How many keys were asked for.
+    /// The number of requests to create a key.
     fn creations(&self) -> usize {
         match self {
             Self::Broker(stage) => stage.broker.count(Route::Bind),
@@ -94,7 +95,6 @@ impl Side {
     }
 }
 
-/// The objects as a backup has them.
 struct Backup {
     key: ServiceKey,
     secret: Secret,
@@ -109,7 +109,7 @@ impl Backup {
         Self { key, secret }
     }
 
-    /// Takes both objects away. No operator may be there to see it.
+    /// Deletes both objects. No operator may be running, because it would revoke the key.
     async fn lose(stage: &Stage) {
         let nothing = Patch::Merge(json!({"metadata": {"finalizers": null}}));
         stage.keys().patch(NAME, &PatchParams::default(), &nothing).await.unwrap();
@@ -130,7 +130,7 @@ fn as_kept(metadata: ObjectMeta) -> ObjectMeta {
     ObjectMeta { name, namespace, labels, annotations, finalizers, ..ObjectMeta::default() }
 }
 
-/// A ServiceKey that has its first key, and is then lost and restored under a new UID.
+/// Returns a ServiceKey with its first key, the same ServiceKey restored under a new UID, and the backup.
 async fn restored(side: &Side, operator_is_there: bool) -> (ServiceKey, ServiceKey, Backup) {
     let stage = side.stage();
     let operator = stage.start_operator().await;
@@ -145,7 +145,7 @@ async fn restored(side: &Side, operator_is_there: bool) -> (ServiceKey, ServiceK
     (before, after, backup)
 }
 
-/// A ServiceKey of the broker that is lost, and its backup.
+/// Creates a ServiceKey at the broker, deletes it, and returns its backup.
 async fn lost(stage: &Stage) -> Backup {
     let operator = stage.start_operator().await;
     stage.create_key(NAME).await;
@@ -182,7 +182,7 @@ async fn a_restored_service_key_goes_on_with_its_key(
         uids == [after.metadata.uid.as_ref()]
     };
     let secret = stage.wait(stage.secrets(), NAME, "owned again", is_owned).await.unwrap();
-    assert!(entries(&secret) == entries(&backup.secret), "the credentials are others");
+    assert!(entries(&secret) == entries(&backup.secret), "the credentials differ from the backup");
     assert_eq!(secret.labels().get(marks::OWNER_UID_LABEL), after.metadata.uid.as_ref());
     assert_eq!(secret.annotations().get(marks::FORMER_UID_ANNOTATION), before.metadata.uid.as_ref());
     assert_eq!((side.living(), side.creations()), (living, creations));
@@ -207,7 +207,7 @@ async fn a_restored_service_key_rotates_in_order(#[values("broker", "foundry", "
     side.delete_and_leave_nothing().await;
 }
 
-/// The second backup names the ServiceKey of the first one, and the one that its keys were created for.
+/// The second backup names both the ServiceKey of the first backup and the original one.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_key_that_is_restored_twice_has_the_same_key(
@@ -249,7 +249,7 @@ async fn a_restored_service_key_that_is_deleted_at_once_leaves_nothing(
     side.wait_until_nothing_is_left().await;
 }
 
-/// The Secret is gone from the backup's objects as well: there is nothing to go on with.
+/// The Secret is also missing from the backup, so the operator has no credentials to continue with.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_key_that_is_restored_without_its_secret_gets_another_key() {
     let stage = Stage::set().await;
@@ -260,7 +260,7 @@ async fn a_service_key_that_is_restored_without_its_secret_gets_another_key() {
     assert_eq!((former_uid(&ready), stage.broker.bindings().len()), (None, 2));
 }
 
-/// Two ServiceKeys can't have one key: the one that was restored first has it.
+/// Two ServiceKeys can't share one key: it belongs to the one that was restored first.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_a_restored_secret_gives_nobody_the_key() {
     let stage = Stage::set().await;
@@ -284,7 +284,8 @@ async fn a_copy_of_a_restored_secret_gives_nobody_the_key() {
     assert_eq!(condition(&key, "Ready"), Some("True"));
 }
 
-/// A ServiceKey that a user removed by force while the broker was away: its key is being revoked, and nobody goes on with it.
+/// A user removed the ServiceKey by force while the broker was unreachable. The operator is revoking its key, so no
+/// restored ServiceKey may continue with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_being_revoked_is_not_gone_on_with() {
     let stage = Stage::set().await;
@@ -307,5 +308,5 @@ async fn a_key_that_is_being_revoked_is_not_gone_on_with() {
     stage.wait(stage.keys(), NAME, "refused", conflict).await;
     stage.broker.clear_faults();
     let ready = stage.wait_ready_with_the_only_key(NAME).await;
-    assert_eq!(former_uid(&ready), None, "the key of before was revoked");
+    assert_eq!(former_uid(&ready), None, "the former key was revoked");
 }

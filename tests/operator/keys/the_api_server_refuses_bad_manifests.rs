@@ -1,5 +1,5 @@
-//! What is wrong in a manifest is refused by the API server, in words that tell the user what to write; what the
-//! documents show is not.
+//! The API server refuses bad manifests, and each message says what to write instead. It accepts every manifest that
+//! the documentation shows.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -12,9 +12,9 @@ use servicekey_operator::api::{ClusterKeyProvider, KeyProvider, ServiceKey};
 
 use crate::support::stage::Stage;
 
-/// Fewer would mean that the folder was not found.
+/// A smaller number means that the test did not find the folder.
 const FEWEST: usize = 25;
-/// As for the documents.
+/// The same for the documentation.
 const FEWEST_SHOWN: usize = 20;
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn every_bad_manifest_is_refused_with_its_words() {
         match stage.apply(&bad).await {
             Ok(()) => wrong.push(format!("{file}: accepted")),
             Err(refusal) if refusal.contains(words) => {}
-            Err(refusal) => wrong.push(format!("{file}: refused in other words: {refusal}")),
+            Err(refusal) => wrong.push(format!("{file}: refused with another message: {refusal}")),
         }
     }
     assert!(wrong.is_empty(), "{} of {} manifests:\n{}", wrong.len(), manifests.len(), wrong.join("\n"));
@@ -72,7 +72,7 @@ async fn every_manifest_in_the_documents_is_accepted() {
     assert!(seen >= FEWEST_SHOWN, "only {seen} manifests");
 }
 
-/// What users read.
+/// The pages that users read.
 fn documentation() -> impl Iterator<Item = (String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let pages = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
@@ -82,7 +82,7 @@ fn documentation() -> impl Iterator<Item = (String, String)> {
         .map(|path| (path.display().to_string(), fs::read_to_string(&path).unwrap()))
 }
 
-/// The manifests that a page shows; other YAML is a part of one, or of something else.
+/// The complete manifests on a page; other YAML blocks are fragments or belong to other tools.
 fn blocks(page: &str) -> Vec<String> {
     let (mut blocks, mut is_yaml) = (Vec::new(), false);
     for event in Parser::new_ext(page, Options::ENABLE_TABLES) {
@@ -100,7 +100,7 @@ fn blocks(page: &str) -> Vec<String> {
     blocks
 }
 
-/// Manifests for what is not installed here.
+/// Whether the manifest belongs to a tool that is not installed here.
 fn is_of_another_tool(document: &DynamicObject) -> bool {
     let tools = ["kustomize.toolkit.fluxcd.io/v1", "argoproj.io/v1alpha1"];
     tools.contains(&document.types.as_ref().unwrap().api_version.as_str())
@@ -122,8 +122,8 @@ fn documents(text: &str) -> Vec<DynamicObject> {
 }
 
 impl Stage {
-    /// Applies a manifest as `kubectl apply --server-side` does, with unknown fields refused; the error is what
-    /// `kubectl` would print.
+    /// Applies a manifest like `kubectl apply --server-side`, and refuses unknown fields. The error is what `kubectl`
+    /// would print.
     async fn apply(&self, object: &DynamicObject) -> Result<(), String> {
         let name = object.metadata.name.as_deref().unwrap();
         let parameters = PatchParams { force: true, ..PatchParams::apply("test") }.validation_strict();
@@ -135,7 +135,7 @@ impl Stage {
         }
     }
 
-    /// As [`apply`](Self::apply), without leaving anything, and in the stage's own namespace.
+    /// Like [`apply`](Self::apply), but as a dry run in the stage's own namespace.
     async fn try_out(&self, mut object: DynamicObject) -> Result<(), String> {
         let kind = GroupVersionKind::try_from(object.types.as_ref().unwrap()).unwrap();
         let resource = ApiResource::from_gvk(&kind);

@@ -1,4 +1,4 @@
-//! Whoever has the Secret can log in to the database, as long as there is a ServiceKey for it, and not a moment longer.
+//! The Secret's credentials log in to the database exactly as long as their ServiceKey exists.
 
 use std::time::Duration;
 
@@ -20,13 +20,12 @@ use crate::support::{
 const HOUR: Duration = Duration::from_secs(3600);
 const NAME: &str = "training-app";
 
-/// The login in the Secret of a ServiceKey that is ready.
 async fn login_of(stage: &Stage, name: &str) -> Config {
     stage.wait_ready(name).await;
     login(&stage.secrets().get(name).await.unwrap())
 }
 
-/// Waits until the current key has this number, and so many before it are still to be revoked.
+/// Waits until the current key has this number, and this many earlier keys are still to be revoked.
 async fn wait_for_key(stage: &Stage, sequence: u32, previous: usize) {
     let what = format!("on key {sequence}, with {previous} before it");
     let there = stage.wait(stage.keys(), NAME, &what, |key| {
@@ -63,7 +62,7 @@ async fn each_service_key_is_a_login_of_its_own_until_it_is_deleted() {
     assert_eq!(database.roles().await, [reports.get_user().unwrap()]);
     let others = log_in(&reports).await.unwrap();
     let orders: i64 = others.query_one("SELECT count(*) FROM orders", &[]).await.unwrap().get(0);
-    assert_eq!(orders, 2, "what was made with a key belongs to the database");
+    assert_eq!(orders, 2, "tables that a key created belong to the database");
 
     stage.delete_key("reports").await;
     stage.wait_gone("reports").await;
@@ -87,16 +86,24 @@ async fn a_rotation_locks_nobody_out() {
     time.pass(720 * HOUR, &stage, NAME).await;
     wait_for_key(&stage, 2, 1).await;
     let new = login_of(&stage, NAME).await;
-    assert_ne!(who_and_where(&new).await, who_and_where(&old).await, "both work, and are two");
+    assert_ne!(
+        who_and_where(&new).await,
+        who_and_where(&old).await,
+        "both keys work, and are different users"
+    );
     session.batch_execute("INSERT INTO orders VALUES (1)").await.unwrap();
     log_in(&new).await.unwrap().batch_execute("INSERT INTO orders VALUES (2)").await.unwrap();
 
-    // Past the full second that the end of the overlap is written down as.
+    // The status stores the end of the overlap in whole seconds, so pass one second more.
     time.pass(24 * HOUR + Duration::from_secs(1), &stage, NAME).await;
     wait_for_key(&stage, 2, 0).await;
     assert_refused(&old).await;
     assert!(session.batch_execute("SELECT").await.is_err(), "a session outlives its key");
-    assert_eq!(login(&stage.secrets().get(NAME).await.unwrap()), new, "the Secret holds what still works");
+    assert_eq!(
+        login(&stage.secrets().get(NAME).await.unwrap()),
+        new,
+        "the Secret contains the key that still works"
+    );
     let session = log_in(&new).await.unwrap();
     let orders: i64 = session.query_one("SELECT count(*) FROM orders", &[]).await.unwrap().get(0);
     assert_eq!(orders, 2);
@@ -163,6 +170,6 @@ async fn a_secret_that_was_deleted_comes_back_with_the_login_that_everybody_uses
     let back = stage.wait(stage.secrets(), NAME, "back", is_back).await.unwrap();
     assert_eq!(login(&back), before);
     assert_eq!(who_and_where(&before).await, [before.get_user().unwrap(), &*database.name]);
-    session.batch_execute("SELECT").await.expect("nobody lost a session");
+    session.batch_execute("SELECT").await.expect("the session survives");
     assert_eq!(database.roles().await.len(), 1);
 }

@@ -1,6 +1,6 @@
-//! What tools make of an object at each stage of its life: kstatus, and so Flux and Helm 4's `--wait`; Argo CD, by the
-//! health script in `deploy/`; `kubectl wait --for=condition=Ready`. The tools are the real ones, the objects those of
-//! the API server.
+//! How tools judge an object at each stage of its life: kstatus (and so Flux and Helm 4's `--wait`); Argo CD, by the
+//! health script in `deploy/`; `kubectl wait --for=condition=Ready`. The tools are the real ones, and the objects come
+//! from the API server.
 
 use std::{fs, future::Future, path::Path, time::Duration};
 
@@ -26,7 +26,7 @@ use crate::support::{
 
 const NAME: &str = "monitoring-creds";
 
-/// What a tool has to make of it: kstatus, Argo CD's health, and whether `kubectl wait` ends.
+/// The expected verdicts: kstatus, Argo CD's health, and whether `kubectl wait` ends.
 type Expected = (&'static str, &'static str, bool);
 
 #[rstest]
@@ -64,10 +64,10 @@ async fn tools_say_what_is_so(#[case] recorded: impl Future<Output = Value>, #[c
     let [seen] = gitops::judge(&script, std::slice::from_ref(&object)).await.unwrap().try_into().unwrap();
     let found = (seen.kstatus.as_str(), seen.health.as_str(), seen.ready);
     assert_eq!(found, expected, "{seen:#?}\n{object:#}");
-    assert_ne!(seen.health_message, "", "people read it");
+    assert_ne!(seen.health_message, "", "people read the health message");
 }
 
-/// What Argo CD is configured with is the script, for each of the kinds.
+/// Argo CD's configuration contains the same script for each of the kinds.
 #[test]
 fn argo_cd_is_configured_with_the_script_for_each_kind() {
     let folder = root().join("deploy/argo-cd");
@@ -100,7 +100,6 @@ async fn working() -> (Stage, Running) {
     (stage, operator)
 }
 
-/// Waits until a condition other than `Ready` has one of these reasons.
 async fn wait_with(stage: &Stage, type_: &str, reasons: &[Reason]) -> Value {
     let holds = |key: &ServiceKey| {
         key.status.as_ref().and_then(|status| status.observed_generation) == key.metadata.generation
@@ -183,7 +182,7 @@ async fn overlapping() -> Value {
     wait_with(&stage, "Rotating", &[Reason::Overlapping]).await
 }
 
-/// The key was made two hours ago, and lives half an hour.
+/// The key was created two hours ago, and its maximum age is half an hour.
 async fn rotation_by_age_fails(status: u16) -> Value {
     let stage = Stage::set().await;
     let long_ago = stage.start_operator_ahead(jiff::SignedDuration::from_hours(-2)).await;
@@ -194,7 +193,7 @@ async fn rotation_by_age_fails(status: u16) -> Value {
     wait_with(&stage, "Rotating", &[Reason::BindFailed, Reason::BindRejected]).await
 }
 
-/// The only key made room for one that can't be made.
+/// The operator revoked the only key first, and the remote side refuses to create the next one.
 async fn in_the_gap(status: u16) -> Value {
     let stage = Stage::set().await;
     let _operator = stage.start_operator().await;
@@ -204,7 +203,7 @@ async fn in_the_gap(status: u16) -> Value {
     wait_with(&stage, "Rotating", &[Reason::BindFailed, Reason::BindRejected]).await
 }
 
-/// Somebody deleted the key, and the next one can't be made.
+/// The key was deleted at the remote side, and the remote side refuses to create the next one.
 async fn lost() -> Value {
     let stage = FoundryStage::set().await;
     let _operator = stage.start_operator_checking(Duration::from_millis(200)).await;
@@ -243,7 +242,7 @@ async fn provider_not_seen_yet() -> Value {
     record(stage.api::<KeyProvider>().get("broker").await.unwrap())
 }
 
-/// Nobody serves it: the operators of this plane serve namespaces.
+/// The operators of this control plane serve only namespaces, so no operator serves the ClusterKeyProvider.
 async fn cluster_provider_not_seen_yet() -> Value {
     let stage = Stage::set().await;
     let mut provider = stage.provider_manifest(&stage.namespace);

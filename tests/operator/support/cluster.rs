@@ -1,5 +1,5 @@
-//! A cluster of its own, with an operator that serves all of it and looks at its one ClusterKeyProvider, `remote`, all
-//! the time.
+//! A cluster of its own, with an operator that serves all of it and frequently checks its one ClusterKeyProvider,
+//! `remote`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -21,14 +21,13 @@ use crate::support::{
     stage::{Running, run_operator, wait},
 };
 
-/// The name of the provider.
 pub const PROVIDER: &str = "remote";
-/// The name of the Secret with its login.
+/// The Secret with the provider's login.
 pub const LOGIN: &str = "login";
 
-/// A cluster, and a namespace in it whose keys ask for the provider.
+/// A cluster, and a namespace whose keys use the provider.
 pub struct Cluster {
-    /// Nobody while the operator is away.
+    /// `None` while no operator runs.
     operator: Option<Running>,
     user: User,
     options: Options,
@@ -38,7 +37,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// With this remote side in the provider, as its spec has it, and these entries in the Secret with its login.
+    /// Starts with this remote side in the provider's spec, and these entries in the Secret with its login.
     pub async fn start(remote: Value, login: Value) -> Self {
         let plane = ControlPlane::builder().start().await.unwrap();
         plane.install_crds(&custom_resource_definitions()).await.unwrap();
@@ -97,7 +96,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &self.tenant)
     }
 
-    /// A ServiceKey for this instance, with other fields in its spec.
+    /// Creates a ServiceKey for this instance, with further fields in its spec.
     pub async fn ask_for(&self, name: &str, instance: &str, fields: Value) {
         let mut manifest = json!({
             "apiVersion": "servicekeys.dev/v1alpha1",
@@ -122,13 +121,13 @@ impl Cluster {
         wait_for(self.keys(), name, false, reason).await
     }
 
-    /// Deletes a ServiceKey in order.
+    /// Deletes a ServiceKey while the operator runs.
     pub async fn delete(&self, name: &str) {
         self.keys().delete(name, &DeleteParams::default()).await.unwrap();
         wait(self.keys(), name, "gone", |key| key.is_none()).await;
     }
 
-    /// Deletes a ServiceKey as somebody does who takes its finalizer away while the operator is not there.
+    /// Deletes a ServiceKey while no operator runs, by removing its finalizer.
     pub async fn delete_by_force(&mut self, name: &str) {
         self.operator = None;
         let bare = Patch::Merge(json!({"metadata": {"finalizers": null}}));
@@ -137,7 +136,7 @@ impl Cluster {
         self.start_operator();
     }
 
-    /// Changes the metadata of the login's Secret, and nothing in it.
+    /// Changes only the metadata of the login's Secret.
     pub async fn touch_login(&self) {
         let secrets: Api<Secret> =
             Api::namespaced(self.client.clone(), &self.options.cluster_resource_namespace);
@@ -151,13 +150,12 @@ impl Cluster {
         wait(self.providers(), PROVIDER, "with these orphans", holds).await;
     }
 
-    /// Waits until there is an Event of this reason about the provider, and gives its note.
+    /// Waits for an Event with this reason about the provider, and returns its note.
     pub async fn wait_event(&self, reason: &str) -> String {
         wait_event(Api::namespaced(self.client.clone(), "default"), PROVIDER, reason).await
     }
 }
 
-/// Orphans of these names.
 pub fn orphans_named(names: &[&str]) -> Option<Orphans> {
     let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     Some(Orphans { count: u32::try_from(names.len()).unwrap(), names })

@@ -1,4 +1,4 @@
-//! What objects say about themselves in public, and what a test does about it: wait for it, change what it is about.
+//! Reads the conditions and Events of objects, waits for them, and changes the objects that they are about.
 
 use futures::TryStreamExt;
 use k8s_openapi::{
@@ -43,7 +43,7 @@ pub trait Reports:
         self.condition(ConditionType::Stalled).is_some_and(|condition| condition.status == "True")
     }
 
-    /// Fails unless the message of `Ready` holds these words.
+    /// Fails unless the message of `Ready` contains this text.
     #[track_caller]
     fn says(&self, words: &str) {
         assert!(self.message().contains(words), "`{words}` is not in `{}`", self.message());
@@ -74,7 +74,7 @@ pub async fn wait_for<K: Reports>(api: Api<K>, name: &str, ready: bool, reason: 
     wait(api, name, &what, |object| object.is_some_and(|object| object.is(ready, reason))).await.unwrap()
 }
 
-/// Waits until there is an Event of this reason about an object of this name, and gives its note.
+/// Waits for an Event with this reason about an object with this name, and returns its note.
 pub async fn wait_event(events: Api<Event>, name: &str, reason: &str) -> String {
     let about = watcher::Config::default().fields(&format!("reason={reason},regarding.name={name}"));
     let events = watcher(events, about).default_backoff().applied_objects();
@@ -85,37 +85,35 @@ pub async fn wait_event(events: Api<Event>, name: &str, reason: &str) -> String 
 }
 
 impl Stage {
-    /// Waits until a ServiceKey is not ready for this reason.
+    /// Waits until a ServiceKey is not ready, with this reason.
     pub async fn wait_key(&self, name: &str, reason: Reason) -> ServiceKey {
         wait_for(self.keys(), name, false, reason).await
     }
 
-    /// Waits until the KeyProvider `broker` is not ready for this reason.
+    /// Waits until the KeyProvider `broker` is not ready, with this reason.
     pub async fn wait_provider(&self, reason: Reason) -> KeyProvider {
         wait_for(self.api::<KeyProvider>(), "broker", false, reason).await
     }
 
-    /// Takes the whole status of a ServiceKey away, as a restored backup does that has none.
+    /// Removes the whole status of a ServiceKey, like a backup that is restored without it.
     pub async fn lose_status(&self, name: &str) {
         let nothing = Patch::Merge(json!({"status": null}));
         self.keys().patch_status(name, &PatchParams::default(), &nothing).await.unwrap();
     }
 
-    /// Merges this into the spec of the KeyProvider `broker`.
     pub async fn change_provider(&self, spec: Value) {
         let patch = Patch::Merge(json!({ "spec": spec }));
         self.api::<KeyProvider>().patch("broker", &PatchParams::default(), &patch).await.unwrap();
     }
 
-    /// Merges this into the spec of a ServiceKey.
     pub async fn change_key(&self, name: &str, spec: Value) {
         let patch = Patch::Merge(json!({ "spec": spec }));
         self.keys().patch(name, &PatchParams::default(), &patch).await.unwrap();
     }
 
-    /// Merges this into the entries of a Secret; `null` takes one out.
+    /// Merges this into the entries of a Secret; `null` removes an entry.
     pub async fn change_secret(&self, name: &str, mut entries: Value) {
-        // What is written as text is merged into the data, where alone an entry can be taken out.
+        // The API server merges `stringData` into `data`, and only `data` allows entries to be removed.
         let removed = entries.as_object().unwrap().clone().into_iter().filter(|(_, value)| value.is_null());
         let removed: serde_json::Map<_, _> = removed.collect();
         entries.as_object_mut().unwrap().retain(|_, value| !value.is_null());
@@ -123,7 +121,7 @@ impl Stage {
         self.secrets().patch(name, &PatchParams::default(), &patch).await.unwrap();
     }
 
-    /// Deletes an object, and takes away whatever holds it back.
+    /// Deletes an object and removes its finalizers.
     pub async fn delete_by_force<K>(&self, api: Api<K>, name: &str)
     where
         K: Clone + std::fmt::Debug + DeserializeOwned,
@@ -145,7 +143,7 @@ impl Stage {
         self.keys().patch(name, &PatchParams::default(), &patch).await.unwrap();
     }
 
-    /// Deletes the ServiceKey, and fails unless its keys and its Secret go with it.
+    /// Deletes the ServiceKey, and fails unless its keys and its Secret are deleted with it.
     pub async fn delete_and_leave_nothing(&self, name: &str) {
         self.delete_key(name).await;
         self.wait_gone(name).await;
@@ -153,8 +151,8 @@ impl Stage {
         assert!(self.secrets().get_opt(name).await.unwrap().is_none());
     }
 
-    /// Waits until the ServiceKey is ready, and fails unless there is one binding in all, whose credentials its
-    /// Secret holds.
+    /// Waits until the ServiceKey is ready. Fails unless there is exactly one binding, and its Secret contains that
+    /// binding's credentials.
     pub async fn wait_ready_with_the_only_key(&self, name: &str) -> ServiceKey {
         let key = self.wait_ready(name).await;
         let secret: Secret = self.secrets().get(name).await.unwrap();
@@ -167,12 +165,12 @@ impl Stage {
         key
     }
 
-    /// Waits until there is an Event of this reason about a ServiceKey or a provider, and gives its note.
+    /// Waits for an Event with this reason about a ServiceKey or a provider, and returns its note.
     pub async fn wait_event(&self, name: &str, reason: &str) -> String {
         wait_event(self.api(), name, reason).await
     }
 
-    /// All that anybody may read who may not read Secrets: statuses and Events of the namespace.
+    /// Everything in the namespace that is readable without a right to read Secrets: statuses and Events.
     pub async fn everything_public(&self) -> String {
         let all = Default::default();
         let keys = self.keys().list(&all).await.unwrap().items;

@@ -1,5 +1,5 @@
-//! A real database: the example broker as a process of its own, before a PostgreSQL that all tests share, and people
-//! who try to log in.
+//! A real database: the example broker as its own process, in front of a PostgreSQL that all tests share, and clients
+//! that try to log in.
 
 use std::{collections::BTreeMap, fs, path::Path, process::Stdio, time::Duration};
 
@@ -18,12 +18,12 @@ use uuid::Uuid;
 
 use crate::support::stage::{Stage, entries};
 
-/// How long the broker may take to start, on a busy machine.
+/// Longest start of the broker on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The instance, as ServiceKeys name it.
+/// The instance that ServiceKeys name.
 const INSTANCE: &str = "training-app-db";
 
-/// A database of its own, and its broker. That ends with the test, whatever becomes of it.
+/// A database of its own, and its broker. The broker ends with the test, even if the test fails.
 pub struct Database {
     pub name: String,
     url: String,
@@ -32,7 +32,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// Makes a database whose name begins so, and the KeyProvider `database` for it in the namespace of the stage.
+    /// Creates a database with this name prefix, and the KeyProvider `database` for it in the stage's namespace.
     pub async fn behind_a_provider(name: &str, stage: &Stage) -> Self {
         let name = format!("{name}-{}", Uuid::new_v4().simple());
         let log = NamedTempFile::new().unwrap();
@@ -51,7 +51,7 @@ impl Database {
         manifest
     }
 
-    /// The roles of all keys that there are for the database.
+    /// The roles of all existing keys of the database.
     pub async fn roles(&self) -> Vec<String> {
         let server = Postgres::shared().await.unwrap().superuser().parse().unwrap();
         let query = "SELECT member.rolname::text
@@ -74,8 +74,8 @@ impl Drop for Database {
     }
 }
 
-/// Cargo names no path for examples; they lie beside the binaries. `cargo test` builds them, unless it is told which
-/// test to build.
+/// Cargo provides no path for examples; they are next to the binaries. `cargo test` builds them, unless it builds only
+/// named tests.
 async fn start_broker(database: &str, log: &NamedTempFile) -> (Child, String) {
     let binary = Path::new(env!("CARGO_BIN_EXE_servicekey-operator"));
     let program = binary.with_file_name("examples").join("postgres-broker");
@@ -93,7 +93,8 @@ async fn start_broker(database: &str, log: &NamedTempFile) -> (Child, String) {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(broker.stdout.take().unwrap()).lines();
-    let line = timeout(PATIENCE, lines.next_line()).await.expect("the broker says where it is").unwrap();
+    let line =
+        timeout(PATIENCE, lines.next_line()).await.expect("the broker prints its address in time").unwrap();
     let line = line.unwrap_or_else(|| panic!("{}", fs::read_to_string(log.path()).unwrap()));
     let url = line.split_whitespace().next().unwrap().to_owned();
     (broker, url)
@@ -112,22 +113,22 @@ pub fn login(secret: &Secret) -> Config {
     login
 }
 
-/// Logs in. The session ends when it is dropped.
+/// Logs in. The session ends when the client is dropped.
 pub async fn log_in(login: &Config) -> Result<Client, Error> {
     let (session, connection) = login.connect(NoTls).await?;
     tokio::spawn(connection);
     Ok(session)
 }
 
-/// Logs in, and asks who that is and where.
+/// Logs in, and returns the user and the database.
 pub async fn who_and_where(login: &Config) -> [String; 2] {
     let session = log_in(login).await.unwrap();
     let row = session.query_one("SELECT session_user::text, current_database()::text", &[]).await.unwrap();
     [row.get(0), row.get(1)]
 }
 
-/// Fails unless the login is refused for what it is.
+/// Fails unless the database refuses the login because of its credentials.
 pub async fn assert_refused(login: &Config) {
-    let Err(refused) = log_in(login).await else { panic!("it still works") };
+    let Err(refused) = log_in(login).await else { panic!("the login still works") };
     assert_eq!(refused.code(), Some(&SqlState::INVALID_PASSWORD), "{refused}");
 }

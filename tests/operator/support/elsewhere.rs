@@ -1,4 +1,4 @@
-//! A stage with a broker from elsewhere: on a library that others wrote.
+//! A stage with a broker that is built on a third party's library.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,19 +14,18 @@ use crate::support::stage::{Stage, entries};
 
 /// The only instance of these brokers.
 const INSTANCE: &str = "training-app-db";
-/// The login that the stage has.
 const LOGIN: (&str, &str) = ("operator", "broker-password");
 
-/// A plan, with its offering.
+/// An offering and one of its plans.
 pub type Plan = (&'static str, &'static str);
-/// Its keys can be read again.
+/// Keys of this plan can be read again.
 pub const SMALL: Plan = ("database", "small");
-/// The same, and operations take 5 seconds at most.
+/// Like [`SMALL`], but operations take 5 seconds at most.
 pub const BRIEF: Plan = ("database", "brief");
-/// Its keys can't be read; the same bind shows them again.
+/// Keys of this plan can't be read; repeating the same bind returns the credentials again.
 pub const WITHOUT_FETCH: Plan = ("metrics", "basic");
 
-/// A stage whose KeyProvider `elsewhere` is such a broker.
+/// A stage whose KeyProvider `elsewhere` points to such a broker.
 pub struct Elsewhere {
     pub stage: Stage,
     pub broker: LibraryBroker,
@@ -37,19 +36,19 @@ impl Elsewhere {
         Self::admitting(kind, LOGIN).await
     }
 
-    /// The broker admits this user.
+    /// Starts a broker that admits this user.
     pub async fn admitting(kind: Kind, (username, password): (&str, &str)) -> Self {
         let (stage, broker) = tokio::join!(Stage::set(), LibraryBroker::start(kind, username, password));
         let broker = broker.unwrap();
         let mut provider = stage.provider_manifest("elsewhere");
         provider["spec"]["openServiceBroker"]["url"] = json!(broker.url());
-        // A call that is given up on a busy machine is made again, which would upset the counts.
+        // On a busy machine, a call that times out is repeated, which would change the counts.
         provider["spec"]["limits"]["timeout"] = json!("10s");
         stage.create::<KeyProvider>(provider).await;
         Self { stage, broker }
     }
 
-    /// A ServiceKey for this plan, with more of a spec than that.
+    /// Creates a ServiceKey for this plan, with further fields in its spec.
     pub async fn create_key(&self, name: &str, (offering, plan): Plan, more: Value) -> ServiceKey {
         let mut key = self.stage.key_manifest(name);
         key["spec"]["providerRef"] = json!({"name": "elsewhere"});
@@ -58,13 +57,12 @@ impl Elsewhere {
         self.stage.create(key).await
     }
 
-    /// Merges this into the parameters of a ServiceKey.
     pub async fn change_parameters(&self, name: &str, parameters: Value) {
         let patch = Patch::Merge(json!({"spec": {"parameters": parameters}}));
         self.stage.keys().patch(name, &PatchParams::default(), &patch).await.unwrap();
     }
 
-    /// Makes a binding behind the operator's back, for the plan `small`.
+    /// Creates a binding of the plan `small` without the operator.
     pub async fn bind(&self, id: &str, parameters: Value) {
         let url = format!("{}/v2/service_instances/{INSTANCE}/service_bindings/{id}", self.broker.url());
         let body = json!({
@@ -88,7 +86,7 @@ impl Elsewhere {
         self.broker.state().await.unwrap()
     }
 
-    /// Waits until the broker is at this work, and gives the id of its only binding.
+    /// Waits until the broker performs this operation, and returns the id of its only binding.
     pub async fn wait_for_work(&self, work: Work) -> String {
         let at_work = |state: &State| state.bindings.values().any(|binding| binding.work == Some(work));
         let state = self.broker.wait_until("at work", at_work).await.unwrap();
@@ -97,7 +95,7 @@ impl Elsewhere {
         ids.into_iter().next().unwrap()
     }
 
-    /// Waits until a ServiceKey is on the key with this number, and how many keys before it are still there.
+    /// Waits until a ServiceKey has the key with this number, and this many earlier keys still exist.
     pub async fn wait_for_key(&self, name: &str, sequence: u32, previous: usize) {
         let what = format!("on key {sequence} with {previous} before it");
         let key = self.stage.wait(self.stage.keys(), name, &what, |key| {
@@ -109,21 +107,21 @@ impl Elsewhere {
         key.await;
     }
 
-    /// Waits until the ServiceKey is ready, and fails unless its Secret holds the credentials of its binding and the
-    /// broker has the bindings that ServiceKeys account for, and no other.
+    /// Waits until the ServiceKey is ready. Fails unless its Secret contains the credentials of its binding, and the
+    /// broker has only bindings that ServiceKeys name.
     pub async fn wait_in_order(&self, name: &str) -> (ServiceKey, Binding) {
         let key = self.stage.wait_ready(name).await;
         let id = &key.status.as_ref().unwrap().key.as_ref().unwrap().id;
         let state = self.state().await;
         let binding = state.bindings[id].clone();
         let secret = self.stage.secrets().get(name).await.unwrap();
-        // Not in the words of `assert_eq`, which would print them.
-        assert!(entries(&secret) == texts(&binding), "the Secret holds other credentials than `{id}`");
+        // `assert_eq` would print the credentials.
+        assert!(entries(&secret) == texts(&binding), "the Secret does not contain the credentials of `{id}`");
         assert_eq!(state.bindings.into_keys().collect::<BTreeSet<_>>(), self.accounted_for().await);
         (key, binding)
     }
 
-    /// The ids of all keys that the statuses of ServiceKeys name.
+    /// The ids of all keys in the statuses of ServiceKeys.
     async fn accounted_for(&self) -> BTreeSet<String> {
         let keys = self.stage.keys().list(&ListParams::default()).await.unwrap();
         let mut ids = BTreeSet::new();
@@ -134,13 +132,13 @@ impl Elsewhere {
         ids
     }
 
-    /// Deletes the ServiceKey, the last one, and fails unless all keys and its Secret go with it.
+    /// Deletes the last ServiceKey, and fails unless all keys and its Secret are deleted with it.
     pub async fn delete_and_leave_nothing(&self, name: &str) {
         self.stage.delete_key(name).await;
         self.leaves_nothing(name).await;
     }
 
-    /// The same for a ServiceKey that is being deleted.
+    /// The same for a ServiceKey that is already being deleted.
     pub async fn leaves_nothing(&self, name: &str) {
         self.stage.wait_gone(name).await;
         let state = self.state().await;
@@ -149,7 +147,7 @@ impl Elsewhere {
     }
 }
 
-/// The credentials as a Secret has them.
+/// The credentials as the entries of a Secret.
 fn texts(binding: &Binding) -> BTreeMap<String, String> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     binding.credentials.iter().map(|(name, value)| (name.clone(), text(value))).collect()

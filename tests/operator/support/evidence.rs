@@ -1,4 +1,4 @@
-//! What the broker and the cluster show at the end of a test: which keys there are, and who holds them.
+//! The evidence at the end of a test: the keys at the broker, and the Secrets that contain them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,13 +10,16 @@ use testkit::broker::{Binding, FakeBroker, Route};
 
 use crate::support::stage::{Stage, condition, entries};
 
-/// The ServiceKey once the operator that runs now has seen it to be ready. An edit without effect tells: a status that
-/// is ready may be that of an operator that died.
+/// Returns the ServiceKey once the running operator has seen that it is ready. An edit without effect proves this,
+/// because the status `Ready` may come from an operator that died.
 pub async fn settled(stage: &Stage, name: &str) -> ServiceKey {
     let before = stage.keys().get(name).await.unwrap();
     let edit = Patch::Merge(json!({"spec": {"rotation": {"every": "8760h"}}}));
     let edited = stage.keys().patch(name, &PatchParams::default(), &edit).await.unwrap();
-    assert_ne!(edited.metadata.generation, before.metadata.generation, "`{name}` was edited so before");
+    assert_ne!(
+        edited.metadata.generation, before.metadata.generation,
+        "this edit of `{name}` was made before"
+    );
     let settled = stage.wait(stage.keys(), name, "settled", |key| {
         key.is_some_and(|key| {
             let seen = key.status.as_ref().and_then(|status| status.observed_generation);
@@ -26,17 +29,17 @@ pub async fn settled(stage: &Stage, name: &str) -> ServiceKey {
     settled.await.unwrap()
 }
 
-/// The ids of all bindings that the broker was ever asked to make.
+/// The ids of all bindings that were ever requested from the broker.
 pub fn asked_for(broker: &FakeBroker) -> BTreeSet<String> {
     let binds = broker.calls().into_iter().filter(|call| call.route == Route::Bind);
     binds.filter_map(|call| call.binding).collect()
 }
 
-/// Fails unless the Secret holds the credentials of this binding, one entry for each.
+/// Fails unless the Secret contains the credentials of this binding, one entry for each.
 pub fn assert_holds(secret: &Secret, binding: &Binding) {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let credentials: BTreeMap<_, _> =
         binding.credentials.iter().map(|(name, value)| (name.clone(), text(value))).collect();
-    // Not in the words of `assert_eq`, which would print them.
-    assert!(entries(secret) == credentials, "the Secret holds other credentials than those of {binding:?}");
+    // `assert_eq` would print the credentials.
+    assert!(entries(secret) == credentials, "the Secret does not contain the credentials of {binding:?}");
 }

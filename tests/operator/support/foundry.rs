@@ -1,4 +1,4 @@
-//! The stage with a Cloud Foundry on it, and the KeyProvider `foundry` with its login.
+//! A stage with a Cloud Foundry, and the KeyProvider `foundry` with its login.
 
 use std::ops::Deref;
 
@@ -12,12 +12,12 @@ use testkit::cloud_foundry::{FakeCloudFoundry, Key, Route};
 
 use crate::support::{conditions::wait_for, stage::Stage};
 
-/// The name of the key, and of its ServiceKey, in tests that need one.
+/// The name of the key and of its ServiceKey.
 pub const KEY: &str = "monitoring-creds";
 pub const INSTANCE: &str = "training-app-db";
 pub const PASSWORD: &str = "cf-password";
 
-/// A stage; its broker has nothing to do.
+/// A stage with a Cloud Foundry; its broker is not used.
 pub struct FoundryStage {
     stage: Stage,
     pub foundry: FakeCloudFoundry,
@@ -40,14 +40,14 @@ impl FoundryStage {
         Self::logged_in_by(foundry, password(), by_password()).await
     }
 
-    /// With these entries in the login Secret, and this login in the provider.
+    /// Logs in with these entries in the login Secret, and this `auth` in the provider.
     pub async fn logged_in_by(foundry: FakeCloudFoundry, entries: Value, auth: Value) -> Self {
         let stage = Stage::set().await;
         stage.add_foundry(&foundry, entries, auth).await;
         Self { stage, foundry }
     }
 
-    /// A ServiceKey for the tutorial's instance, whose key has the ServiceKey's own name.
+    /// A ServiceKey for the tutorial's instance; the key has the ServiceKey's own name.
     pub fn manifest(&self, name: &str) -> Value {
         key_of_foundry(name)
     }
@@ -56,7 +56,7 @@ impl FoundryStage {
         self.create(self.manifest(name)).await
     }
 
-    /// A ServiceKey for another instance.
+    /// Creates a ServiceKey for another instance.
     pub async fn ask_for_key_of(&self, name: &str, instance: Value) -> ServiceKey {
         let mut manifest = self.manifest(name);
         manifest["spec"]["instance"] = instance;
@@ -67,7 +67,7 @@ impl FoundryStage {
         wait_for(self.api::<KeyProvider>(), "foundry", false, reason).await
     }
 
-    /// Fails unless the Secret holds what the key has, and the status tells of it.
+    /// Fails unless the Secret contains the key's credentials and the status names the key.
     pub async fn assert_holds(&self, service_key: &ServiceKey, key: &Key) {
         let name = service_key.metadata.name.as_deref().unwrap();
         let status = service_key.status.as_ref().unwrap();
@@ -75,17 +75,17 @@ impl FoundryStage {
         self.assert_secret_holds(name, key.credentials.as_ref().unwrap(), key).await;
     }
 
-    /// Waits until the ServiceKey is ready, and fails unless the one key that there is belongs to it.
+    /// Waits until the ServiceKey is ready, and fails unless exactly one key exists and belongs to it.
     pub async fn wait_ready_with_the_one_key(&self, name: &str) -> ServiceKey {
         let ready = self.wait_ready_with_id(name).await;
         let keys = self.foundry.keys();
-        let [key] = keys.as_slice() else { panic!("there is not one key: {keys:#?}") };
+        let [key] = keys.as_slice() else { panic!("expected exactly one key: {keys:#?}") };
         assert!(key.is_live(), "{key:#?}");
         self.assert_holds(&ready, key).await;
         ready
     }
 
-    /// Deletes the ServiceKey, and fails unless nothing is left of it.
+    /// Deletes the ServiceKey, and fails unless all its keys are deleted.
     pub async fn delete_and_leave_no_key(&self, name: &str) {
         self.delete_key(name).await;
         self.wait_gone(name).await;
@@ -93,14 +93,14 @@ impl FoundryStage {
         assert!(self.secrets().get_opt(name).await.unwrap().is_none());
     }
 
-    /// How many calls there were of all these routes.
+    /// The number of calls of all these routes.
     pub fn count(&self, routes: &[Route]) -> usize {
         routes.iter().map(|route| self.foundry.count(*route)).sum()
     }
 }
 
 impl Stage {
-    /// Creates the KeyProvider `foundry`, which logs in so, and its login Secret with these entries.
+    /// Creates the KeyProvider `foundry` with this `auth`, and its login Secret with these entries.
     pub async fn add_foundry(&self, foundry: &FakeCloudFoundry, entries: Value, auth: Value) {
         let login = json!({
             "apiVersion": "v1",
@@ -127,13 +127,13 @@ impl Stage {
     }
 }
 
-/// The name of a later key of a ServiceKey whose first key is called so.
+/// The name of a later key of a ServiceKey whose first key has this name.
 pub fn later_name(key: &ServiceKey, name: &str, sequence: u32) -> String {
     let owner = key.metadata.uid.as_ref().unwrap().parse().unwrap();
     Identity { owner, sequence: Sequence::new(sequence).unwrap() }.key_name(Some(name), "", "")
 }
 
-/// A ServiceKey for the tutorial's instance, whose key has the ServiceKey's own name.
+/// A ServiceKey for the tutorial's instance; the key has the ServiceKey's own name.
 pub fn key_of_foundry(name: &str) -> Value {
     json!({
         "apiVersion": "servicekeys.dev/v1alpha1",
@@ -143,7 +143,7 @@ pub fn key_of_foundry(name: &str) -> Value {
     })
 }
 
-/// The entries of the login Secret that go with [`by_password`].
+/// The entries of the login Secret for [`by_password`].
 pub fn password() -> Value {
     json!({"username": "alice", "password": PASSWORD})
 }

@@ -1,4 +1,4 @@
-//! The stage with an IBM Cloud on it, and the KeyProvider `ibm` with its login.
+//! A stage with an IBM Cloud, and the KeyProvider `ibm` with its login.
 
 use std::{ops::Deref, time::Duration};
 
@@ -9,14 +9,13 @@ use testkit::ibm_cloud::{FakeIbmCloud, Key, Route};
 
 use crate::support::{conditions::wait_for, stage::Stage};
 
-/// The name of the ServiceKey in tests that need one.
 pub const KEY: &str = "monitoring-creds";
 pub const INSTANCE: &str = "training-app-db";
 pub const API_KEY: &str = "ibm-api-key";
-/// How long the operator of a test takes it that IBM Cloud may not show a key.
+/// How long the operator under test assumes that IBM Cloud may not show a new key.
 pub const SETTLING: Duration = Duration::from_secs(12);
 
-/// A stage; its broker has nothing to do.
+/// A stage with an IBM Cloud; its broker is not used.
 pub struct IbmStage {
     stage: Stage,
     pub ibm: FakeIbmCloud,
@@ -39,7 +38,7 @@ impl IbmStage {
         Self::logged_in_by(ibm, by_api_key()).await
     }
 
-    /// With this login in the provider.
+    /// Logs in with this `auth` in the provider.
     pub async fn logged_in_by(ibm: FakeIbmCloud, auth: Value) -> Self {
         let stage = Stage::set().await;
         stage.add_ibm(&ibm, auth).await;
@@ -55,7 +54,7 @@ impl IbmStage {
         self.create(self.manifest(name)).await
     }
 
-    /// A ServiceKey with other fields in its spec.
+    /// Creates a ServiceKey with further fields in its spec.
     pub async fn ask_for_key_with(&self, name: &str, fields: Value) -> ServiceKey {
         let mut manifest = self.manifest(name);
         manifest["spec"].as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
@@ -66,7 +65,7 @@ impl IbmStage {
         wait_for(self.api::<KeyProvider>(), "ibm", ready, reason).await
     }
 
-    /// Fails unless the Secret holds what the key has, and the status tells of it.
+    /// Fails unless the Secret contains the key's credentials and the status names the key.
     pub async fn assert_holds(&self, service_key: &ServiceKey, key: &Key) {
         let name = service_key.metadata.name.as_deref().unwrap();
         let told = service_key.status.as_ref().unwrap().key.as_ref().unwrap();
@@ -74,16 +73,16 @@ impl IbmStage {
         self.assert_secret_holds(name, &key.credentials, key).await;
     }
 
-    /// Waits until the ServiceKey is ready, and fails unless the one key that lives belongs to it.
+    /// Waits until the ServiceKey is ready, and fails unless exactly one key is alive and belongs to it.
     pub async fn wait_ready_with_the_one_key(&self, name: &str) -> ServiceKey {
         let ready = self.wait_ready_with_id(name).await;
         let keys = self.ibm.live_keys();
-        let [key] = keys.as_slice() else { panic!("there is not one key: {keys:#?}") };
+        let [key] = keys.as_slice() else { panic!("expected exactly one key: {keys:#?}") };
         self.assert_holds(&ready, key).await;
         ready
     }
 
-    /// Deletes the ServiceKey, and fails unless nothing is left of it.
+    /// Deletes the ServiceKey, and fails unless all its keys are deleted.
     pub async fn delete_and_leave_no_key(&self, name: &str) {
         self.delete_key(name).await;
         self.wait_gone(name).await;
@@ -91,19 +90,19 @@ impl IbmStage {
         assert!(self.secrets().get_opt(name).await.unwrap().is_none());
     }
 
-    /// How many calls there were of all these routes.
+    /// The number of calls of all these routes.
     pub fn count(&self, routes: &[Route]) -> usize {
         routes.iter().map(|route| self.ibm.count(*route)).sum()
     }
 
-    /// What was called since so many calls.
+    /// The routes that were called after this many calls.
     pub fn routes_since(&self, calls: usize) -> Vec<Route> {
         self.ibm.calls().split_off(calls).into_iter().map(|call| call.route).collect()
     }
 }
 
 impl Stage {
-    /// Creates the KeyProvider `ibm`, which logs in so, and a login Secret with an API key.
+    /// Creates the KeyProvider `ibm` with this `auth`, and a login Secret with an API key.
     pub async fn add_ibm(&self, ibm: &FakeIbmCloud, auth: Value) {
         let login = json!({
             "apiVersion": "v1",

@@ -1,4 +1,4 @@
-//! The chart, installed with Helm in a cluster of its own, and its operator as the kubelet runs it.
+//! The chart, installed with Helm in a cluster of its own, and its operator, started as the kubelet starts it.
 
 use std::{
     collections::BTreeSet,
@@ -45,20 +45,20 @@ pub const SYSTEM: &str = "servicekeys-system";
 /// The namespace of a team.
 pub const TEAM: &str = "training";
 
-/// What Helm installed, in a cluster of its own.
+/// The chart's objects in a cluster of their own.
 pub struct Installation {
     pub stage: Stage,
     container: Container,
     user: User,
     port: u16,
-    /// What the user may do, by namespace.
+    /// The rules granted to the user, by namespace.
     granted: Vec<(Option<String>, Vec<PolicyRule>)>,
-    /// What lies at which path of the container.
+    /// The folder for each mount path of the container.
     mounted: Vec<(String, TempDir)>,
 }
 
-/// A port that nobody takes before the operator does: no system hands out numbers below 32,768 by itself, and this
-/// process hands out each of them once.
+/// Returns a port that no other program takes before the operator does. Systems assign no ports below 32,768
+/// automatically, and this process returns each port once.
 fn unused_port() -> u16 {
     static TAKEN: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() % 10_000).unwrap();
@@ -67,12 +67,12 @@ fn unused_port() -> u16 {
 }
 
 impl Installation {
-    /// Installs the chart with these values, before there is anything else.
+    /// Installs the chart with these values into an empty cluster.
     pub async fn install(values: &str) -> Self {
         Self::install_beside(FakeBroker::builder().start().await.unwrap(), values).await
     }
 
-    /// The same beside this broker.
+    /// The same with this broker.
     pub async fn install_beside(broker: FakeBroker, values: &str) -> Self {
         let plane: &'static ControlPlane =
             Box::leak(Box::new(ControlPlane::builder().start().await.unwrap()));
@@ -108,8 +108,8 @@ impl Installation {
         Self { stage, container, user, port, granted, mounted: Vec::new() }
     }
 
-    /// Puts a file into a volume of the container, as the kubelet does with what a ConfigMap holds: behind two links, so
-    /// that it can change everything at once.
+    /// Puts a file into a volume of the container. Like the kubelet with a ConfigMap, it uses two links, so that all
+    /// files can change at once.
     pub fn mount(&mut self, volume: &str, file: &str, content: &str) {
         let mut mounts = self.container.volume_mounts.iter().flatten();
         let path = &mounts.find(|mount| mount.name == volume).unwrap().mount_path;
@@ -127,8 +127,8 @@ impl Installation {
         Process::run(gateway, self.command("run"))
     }
 
-    /// Fails unless `check` with the same flags finds nothing. What the API server publishes follows the definitions a
-    /// moment later.
+    /// Fails unless `check` with the same flags finds no problem. It retries, because the API server publishes new
+    /// definitions with a delay.
     pub async fn check(&self) {
         let kubeconfig = self.stage.plane.kubeconfig_for(&self.user).unwrap();
         let deadline = Instant::now() + PATIENCE;
@@ -142,7 +142,7 @@ impl Installation {
         }
     }
 
-    /// The container's command, for this instead of `run`.
+    /// The container's command, with this subcommand instead of `run`.
     fn command(&self, subcommand: &str) -> Command {
         let here = |text: String| {
             let folders = self.mounted.iter();
@@ -167,7 +167,7 @@ impl Installation {
         command
     }
 
-    /// What the kubelet asks for to see how the container is.
+    /// The paths of the kubelet's probes of the container.
     pub fn probes(&self) -> Vec<String> {
         let Container { startup_probe, liveness_probe, readiness_probe, .. } = &self.container;
         let probes = [startup_probe, liveness_probe, readiness_probe].map(|probe| probe.as_ref().unwrap());
@@ -179,7 +179,7 @@ impl Installation {
         reqwest::get(url).await?.error_for_status()?.text().await
     }
 
-    /// What was granted and not used, each as verb and resource.
+    /// Rights that were granted but not used, each as verb and resource.
     pub fn rights_to_spare(&self) -> Vec<String> {
         let requests = self.stage.plane.audit().requests(&self.user).unwrap();
         let refused = requests.clone().only(|request| request.code == Some(403));
@@ -197,14 +197,14 @@ impl Installation {
                 let resources = rule.resources.iter().flatten();
                 resources.flat_map(|what| rule.verbs.iter().map(move |verb| format!("{verb} {what}")))
             })
-            // Policies ask for these, and no request does.
+            // Policies check these rights; no request uses them.
             .filter(|right| !["mark secrets", "operate secrets"].contains(&right.as_str()))
             .collect();
         granted.difference(&used).cloned().collect()
     }
 }
 
-/// The roles of the installation. Those for users are about others.
+/// The roles of the installation, without those that are meant for users.
 async fn granted(plane: &ControlPlane) -> Vec<(Option<String>, Vec<PolicyRule>)> {
     let ours = ListParams::default().labels(&format!("app.kubernetes.io/instance={RELEASE}"));
     let roles = Api::<Role>::all(plane.admin()).list(&ours).await.unwrap().into_iter();
@@ -217,7 +217,7 @@ async fn granted(plane: &ControlPlane) -> Vec<(Option<String>, Vec<PolicyRule>)>
         .collect()
 }
 
-/// The name and value of a variable, where a field of the pod is one that the test makes up.
+/// The name and value of a variable; values from fields of the pod are invented by the test.
 fn variable(variable: &EnvVar) -> (String, String) {
     let field = |path: &str| match path {
         "metadata.name" => "operator-0",

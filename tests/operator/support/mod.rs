@@ -1,4 +1,5 @@
-//! Shared by the tests of all topics: a stage for one test, operators to run, and clocks, brokers and clusters to run them on.
+//! Shared by the tests of all topics: a stage for each test, operators, and the clocks, brokers and clusters that they
+//! use.
 
 pub mod cluster;
 pub mod conditions;

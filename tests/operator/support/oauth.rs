@@ -9,7 +9,7 @@ use testkit::{
 
 use super::stage::Stage;
 
-/// A stage whose broker admits who shows a token of this server, and whose provider gets them there.
+/// A stage whose broker admits clients with a token of this server, and whose provider gets its tokens there.
 pub async fn stage(tokens: &TokenServer) -> Stage {
     let broker = FakeBroker::builder().login(Login::oauth(tokens)).start().await.unwrap();
     let stage = Stage::set_with(broker).await;
@@ -18,14 +18,14 @@ pub async fn stage(tokens: &TokenServer) -> Stage {
     stage
 }
 
-/// The provider's login, in place of the one that it has.
+/// The change of a provider that replaces its login by client credentials.
 pub fn client_credentials(token_url: &str) -> Value {
     let login = json!({"tokenUrl": token_url, "secretRef": {"name": "broker-client"}});
     json!({"openServiceBroker": {"auth": {"basic": null, "clientCredentials": login}}})
 }
 
 impl Stage {
-    /// The Secret with the login at the token server.
+    /// Creates the Secret with the login at the token server.
     pub async fn create_client(&self, secret: &str) {
         let client = json!({
             "apiVersion": "v1",

@@ -1,4 +1,4 @@
-//! Admission policies for the Secrets of one namespace, as administrators have them.
+//! Admission policies for the Secrets of one namespace, as administrators create them.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Refuses the creation of Secrets for which this expression is false, such as the probe.
+    /// Refuses to create Secrets for which this expression is false. The expression must be false for `probe`.
     pub async fn refuse(
         client: &Client,
         namespace: &str,
@@ -34,7 +34,7 @@ impl Policy {
         policy
     }
 
-    /// Gives each Secret this label, whatever is sent.
+    /// Sets this label on each Secret, even if the request sets another value.
     pub async fn label(client: &Client, namespace: &str, key: &str, value: &str) -> Self {
         let labels = format!("Object{{metadata: Object.metadata{{labels: {{'{key}': '{value}'}}}}}}");
         let mutation =
@@ -47,7 +47,7 @@ impl Policy {
         policy
     }
 
-    /// Replaces an entry of the Secret of this name, whatever is sent. `patches` are further ones, as CEL.
+    /// Replaces an entry of the Secret with this name in every request. `patches` are further patches in CEL.
     pub async fn replace_entry(
         client: &Client,
         namespace: &str,
@@ -80,7 +80,7 @@ impl Policy {
         (rule, binding): (Value, Value),
     ) -> Self {
         let policy = Self { client: client.clone(), kind, name: format!("of-{namespace}") };
-        // Refusals are of creations alone: the operator also updates logins.
+        // Refuse only creations, because the operator also updates logins.
         let operations = if kind.starts_with("Mutating") { vec!["CREATE", "UPDATE"] } else { vec!["CREATE"] };
         let mut spec = json!({
             "failurePolicy": "Fail",
@@ -110,7 +110,7 @@ impl Policy {
         Api::all_with(self.client.clone(), &ApiResource::from_gvk(&kind))
     }
 
-    /// The API server finds a new policy after a while.
+    /// The API server applies a new policy with a delay, so repeat the probe until it does.
     async fn until(&self, namespace: &str, probe: Value, holds: impl Fn(kube::Result<Secret>) -> bool) {
         let mut secret = json!({"metadata": {"name": "probe"}});
         secret.as_object_mut().unwrap().extend(probe.as_object().unwrap().clone());
@@ -125,7 +125,6 @@ impl Policy {
         tokio::time::timeout(PATIENCE, in_force).await.expect("the policy is in force");
     }
 
-    /// Ends it.
     pub async fn lift(self) {
         for kind in [format!("{}Binding", self.kind), self.kind.to_owned()] {
             self.api(&kind).delete(&self.name, &DeleteParams::default()).await.unwrap();

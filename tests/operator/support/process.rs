@@ -1,4 +1,4 @@
-//! The operator as a process of its own, which can be killed.
+//! The operator as its own process, which a test can kill.
 
 use std::{
     fs,
@@ -18,16 +18,15 @@ use tokio::{
 
 use crate::support::stage::Stage;
 
-/// How long a process that was asked to end may take, on a busy machine.
+/// Longest time that a process may take to start, to log a line or to end, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The name of the control socket.
 const CONTROL_SOCKET: &str = "control.sock";
 
-/// The command that is shipped.
+/// The command as it is shipped.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_servicekey-operator");
 
-/// The command itself, behind a gateway of its own. It ends with the test, whatever becomes of that.
+/// The command itself, behind its own gateway. It ends with the test, even if the test fails.
 pub struct Process {
     pub gateway: Gateway,
     child: Child,
@@ -42,7 +41,7 @@ impl Process {
         Self::behind(stage.gateway().await, stage)
     }
 
-    /// The same behind a gateway that may have gates already.
+    /// The same behind this gateway, which may already have gates.
     pub fn behind(gateway: Gateway, stage: &Stage) -> Self {
         Self::with(gateway, stage, &[])
     }
@@ -54,7 +53,7 @@ impl Process {
         Self::run(gateway, command)
     }
 
-    /// What runs the operator for the namespace of the stage.
+    /// The command that runs the operator for the namespace of the stage.
     pub fn command(stage: &Stage) -> Command {
         let mut command = Command::new(PROGRAM);
         command.args(["run", "--namespaces", &stage.namespace, "--allow-cidr", "127.0.0.0/8"]);
@@ -63,7 +62,7 @@ impl Process {
         command
     }
 
-    /// A command of one's own that runs the [`PROGRAM`].
+    /// Starts this command, which must run the [`PROGRAM`].
     pub fn run(gateway: Gateway, mut command: Command) -> Self {
         let (log, control) = (NamedTempFile::new().unwrap(), TempDir::new().unwrap());
         let child = command
@@ -78,13 +77,15 @@ impl Process {
         Self { gateway, child, log, control }
     }
 
-    /// Where it serves metrics and health, which it says in its log.
+    /// The address that serves metrics and health, read from the log.
     pub async fn http_address(&self) -> SocketAddr {
-        self.until_logged("where it serves metrics", |line| line["fields"]["address"].as_str()?.parse().ok())
-            .await
+        self.until_logged("the address of its metrics", |line| {
+            line["fields"]["address"].as_str()?.parse().ok()
+        })
+        .await
     }
 
-    /// Waits until it has logged a line that holds what is looked for.
+    /// Waits until the process has logged a line for which `find` returns a value.
     pub async fn until_logged<T>(&self, what: &str, find: impl Fn(&Value) -> Option<T>) -> T {
         let logged = async {
             loop {
@@ -94,42 +95,41 @@ impl Process {
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(PATIENCE, logged).await.unwrap_or_else(|_| panic!("it does not log {what}"))
+        timeout(PATIENCE, logged).await.unwrap_or_else(|_| panic!("the process does not log {what}"))
     }
 
-    /// Has `servicekey-operator log-level` change what it logs.
+    /// Changes the log filter with `servicekey-operator log-level`.
     pub async fn log_level(&self, filter: &str) -> Output {
         let mut command = Command::new(PROGRAM);
         command.args(["log-level", filter]).env("CONTROL_SOCKET", self.control.path().join(CONTROL_SOCKET));
         command.output().await.unwrap()
     }
 
-    /// All that it has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log.path()).unwrap()
     }
 
-    /// The lines that it has logged.
+    /// The logged lines, parsed.
     pub fn logged(&self) -> Vec<Value> {
         let log = self.log();
-        // The last one may be half written.
+        // The last line may be incomplete.
         log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// Kills it as the kernel does when memory runs out, and returns when it is dead.
+    /// Kills the process like the kernel when memory runs out, and returns when it is dead.
     pub async fn kill(mut self) {
-        assert_eq!(self.child.try_wait().unwrap(), None, "it ended by itself");
+        assert_eq!(self.child.try_wait().unwrap(), None, "the process has already ended");
         self.child.kill().await.unwrap();
     }
 
-    /// Kills it when it has come to the gate. What is held there ends as it stands.
+    /// Kills the process when it has reached the gate. The request that the gate blocks is cut off there.
     pub async fn kill_at(self, gate: Gate) {
         gate.wait_for_arrival().await.unwrap();
         self.kill().await;
         gate.cut();
     }
 
-    /// Lets it do nothing until it [goes on](Self::go_on), as a machine does that is suspended.
+    /// Stops the process until it [continues](Self::go_on), like a machine that is suspended.
     pub fn pause(&self) {
         self.send(Signal::STOP);
     }
@@ -144,51 +144,51 @@ impl Process {
 
     fn id(&self) -> Pid {
         let id = self.child.id().and_then(|id| Pid::from_raw(id.try_into().unwrap()));
-        id.expect("it ended by itself")
+        id.expect("the process has already ended")
     }
 
-    /// Lets it have so many bytes of memory of its own: it ends where it asks for more.
+    /// Limits the process's own memory to this many bytes; it aborts if it allocates more.
     ///
-    /// A limit by cgroups would be that of a pod, and needs rights over the machine that not every sandbox gives. This
-    /// one counts what is reserved and never used as well, and so is stricter.
+    /// A cgroup limit would match a pod's, but needs rights on the machine that not every sandbox grants. This limit
+    /// also counts memory that is reserved and never used, so it is stricter.
     pub fn limit_memory(&self, bytes: usize) {
         let bytes = Some(bytes.try_into().unwrap());
         let limit = Rlimit { current: bytes, maximum: bytes };
         prlimit(Some(self.id()), Resource::Data, limit).expect("the kernel limits the memory of a process");
     }
 
-    /// The most bytes of physical memory that it has had so far, as the kernel counts them.
+    /// The peak of physical memory in bytes, as the kernel counts it.
     pub fn peak_memory(&self) -> usize {
         self.counted_memory("VmHWM:")
     }
 
-    /// The bytes of physical memory that it has now.
+    /// The physical memory in use, in bytes.
     pub fn memory(&self) -> usize {
         self.counted_memory("VmRSS:")
     }
 
     fn counted_memory(&self, name: &str) -> usize {
         let file = format!("/proc/{}/status", self.id().as_raw_nonzero());
-        let status = fs::read_to_string(file).expect("it ended by itself");
+        let status = fs::read_to_string(file).expect("the process has already ended");
         let count = status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"));
         count.expect("the kernel counts it").parse::<usize>().unwrap() << 10
     }
 
-    /// Waits until it has ended by itself, and returns what it logged.
+    /// Waits until the process has ended on its own, and returns its log.
     pub async fn end(mut self) -> (ExitStatus, String) {
-        let status = timeout(PATIENCE, self.child.wait()).await.expect("it goes on").unwrap();
+        let status = timeout(PATIENCE, self.child.wait()).await.expect("the process ends in time").unwrap();
         (status, fs::read_to_string(self.log.path()).unwrap())
     }
 
-    /// Asks it to end, as a node does that stops a pod, and waits until it has.
+    /// Sends SIGTERM, like a node that stops a pod, and waits until the process has ended.
     pub async fn terminate(mut self) -> ExitStatus {
         self.send(Signal::TERM);
-        timeout(PATIENCE, self.child.wait()).await.expect("it goes on after SIGTERM").unwrap()
+        timeout(PATIENCE, self.child.wait()).await.expect("the process ends after SIGTERM").unwrap()
     }
 }
 
 impl Stage {
-    /// A way to the API server for one process, as a service account with the rights to serve this namespace.
+    /// A gateway to the API server for one process. Its service account has the rights to serve this namespace.
     pub async fn gateway(&self) -> Gateway {
         let user = self.operator_user().await;
         Gateway::start(self.plane.client_as(&user)).await.unwrap()

@@ -1,5 +1,5 @@
-//! What a release leaves behind: its definitions, objects of every kind as the API server had them, and the keys at the
-//! remote sides that belong to them. `tests/releases/` keeps it, a folder for each version.
+//! The record of a release: its definitions, objects of every kind as the API server stored them, and their keys at the
+//! remote sides. `tests/releases/` keeps one folder for each version.
 
 use std::{
     fs,
@@ -12,10 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use testkit::{broker::FakeBroker, cloud_foundry::FakeCloudFoundry, ibm_cloud::FakeIbmCloud};
 
-/// Stands for namespaces in which no operator works.
+/// A placeholder for namespaces that no operator serves.
 pub const UNSERVED: &str = "unserved";
 
-/// One release.
 #[derive(Debug)]
 pub struct Release {
     pub version: String,
@@ -24,10 +23,10 @@ pub struct Release {
     pub remote: Remote,
 }
 
-/// What the objects refer to.
+/// The remote sides that the objects refer to.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Remote {
-    /// When it was recorded: the times in the objects are near it.
+    /// The time of the record. Times in the objects are close to it.
     pub recorded_at: Timestamp,
     /// The namespace that the operator served.
     pub namespace: String,
@@ -36,7 +35,7 @@ pub struct Remote {
     pub ibm_keys: Vec<IbmKey>,
 }
 
-/// What stands in the objects for where the remote sides are, and where they are now.
+/// Pairs of the placeholder for a remote side's address in the objects, and its current address.
 pub fn urls(
     broker: &FakeBroker,
     foundry: &FakeCloudFoundry,
@@ -50,7 +49,7 @@ pub fn urls(
     ]
 }
 
-/// A binding, as it was asked for.
+/// A binding as it was requested.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct BrokerKey {
     pub id: String,
@@ -78,7 +77,7 @@ impl Release {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/releases").join(version)
     }
 
-    /// All releases that objects may come from.
+    /// All releases whose objects this version must support.
     pub fn all() -> Vec<Self> {
         let folders = fs::read_dir(Self::folder("")).unwrap().map(|entry| entry.unwrap().file_name());
         folders.map(|version| Self::read(version.to_str().unwrap())).collect()
@@ -98,7 +97,7 @@ impl Release {
         }
     }
 
-    /// Writes it into its folder, with the definitions of `crds/`.
+    /// Writes the record into its folder, with the definitions of `crds/`.
     pub fn write(&self) {
         let folder = Self::folder(&self.version);
         fs::create_dir_all(folder.join("crds")).unwrap();
@@ -111,7 +110,6 @@ impl Release {
         write("remote.json", serde_json::to_string_pretty(&self.remote).unwrap());
     }
 
-    /// The objects of a kind.
     pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
         self.objects.iter().filter(move |object| object["kind"] == kind)
     }

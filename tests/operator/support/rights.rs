@@ -1,5 +1,5 @@
-//! The rights of operators in tests: those of the manifests that are shipped, as service accounts of their own. The
-//! policies that are shipped are in force wherever they work.
+//! The rights of operators in tests: the shipped manifests grant them, to a new service account for each operator. The
+//! shipped policies are in force wherever the operators work.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,29 +8,29 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 use testkit::control_plane::{ControlPlane, User, documents};
 
-/// For an operator that serves single namespaces.
+/// The rights of an operator that serves single namespaces.
 const NAMESPACED: &str = include_str!("../../../deploy/kustomize/namespaced/rbac.yaml");
-/// For one that serves the whole cluster.
+/// The rights of an operator that serves the whole cluster.
 const CLUSTER: &str = include_str!("../../../deploy/kustomize/cluster/rbac.yaml");
 
-/// What the API server refuses.
+/// The shipped admission policies.
 const POLICIES: &str = include_str!("../../../deploy/kustomize/crds/policies.yaml");
-/// The policy that is about the operator.
+/// The policy for the operator's own writes.
 const OPERATOR_WRITES: &str = "servicekey-operator-writes";
-/// The label of a namespace whose users no policy holds back, for attacks that the operator has to stand by itself.
+/// The label of a namespace without these policies, for attacks that the operator must withstand without them.
 pub const UNGUARDED: &str = "servicekeys.dev/unguarded";
 
-/// Who may serve this namespace, which is the operator's own as well, and no other.
+/// A service account that may serve this namespace, which is also its own, and no other.
 pub async fn to_serve_namespace(plane: &ControlPlane, namespace: &str) -> User {
     install(plane, NAMESPACED, namespace).await
 }
 
-/// Who may serve the whole cluster from this namespace.
+/// A service account in this namespace that may serve the whole cluster.
 pub async fn to_serve_cluster(plane: &ControlPlane, namespace: &str) -> User {
     install(plane, CLUSTER, namespace).await
 }
 
-/// Applies the manifests in this namespace for a service account that nobody else is.
+/// Applies the manifests in this namespace for a new service account.
 async fn install(plane: &ControlPlane, manifests: &str, namespace: &str) -> User {
     install_policies(plane).await;
     static ACCOUNTS: AtomicUsize = AtomicUsize::new(1);
@@ -50,10 +50,10 @@ async fn install(plane: &ControlPlane, manifests: &str, namespace: &str) -> User
             }
             "Role" | "ClusterRole" => {
                 let rules: Vec<PolicyRule> = serde_json::from_value(object.data["rules"].clone()).unwrap();
-                // All rules of a role count from the same moment on.
+                // Grants of a role take effect together, so waiting for the last rule is enough.
                 granted.push((object.metadata.namespace.clone(), rules.into_iter().last().unwrap()));
             }
-            other => panic!("there are no rights in a {other}"),
+            other => panic!("a {other} grants no rights"),
         }
         plane.apply(&object).await.unwrap();
     }
@@ -64,7 +64,7 @@ async fn install(plane: &ControlPlane, manifests: &str, namespace: &str) -> User
     user
 }
 
-/// Applies the policies, unless that was done for the plane before.
+/// Applies the policies once for each control plane.
 async fn install_policies(plane: &ControlPlane) {
     let objects = documents(POLICIES).unwrap();
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(plane.admin());

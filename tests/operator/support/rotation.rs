@@ -14,13 +14,13 @@ pub fn sequence(key: &ServiceKey) -> Option<u32> {
 }
 
 impl Stage {
-    /// Merges this annotation into the ServiceKey; `null` takes it away.
+    /// Merges this annotation into the ServiceKey; `null` removes it.
     pub async fn request_rotation(&self, value: Value) {
         let patch = Patch::Merge(json!({"metadata": {"annotations": {"servicekeys.dev/rotate": value}}}));
         self.keys().patch(NAME, &PatchParams::default(), &patch).await.unwrap();
     }
 
-    /// Waits until the ServiceKey is ready with the key of this number and nothing else.
+    /// Waits until the ServiceKey is ready with the key of this number, and has no other key.
     pub async fn wait_settled_with(&self, number: u32) -> ServiceKey {
         let settled = |key: &ServiceKey| {
             let status = key.status.as_ref().unwrap();

@@ -1,4 +1,4 @@
-//! What a test plays on: a namespace of its own, a broker of its own, an operator that serves just that namespace.
+//! The environment of a test: its own namespace, its own broker, and an operator that serves only that namespace.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,7 +31,7 @@ use tokio::task::AbortHandle;
 
 use crate::support::rights;
 
-/// How long anything that is waited for may take, on a busy machine.
+/// Longest wait of a test on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A namespace, a broker, and a KeyProvider `broker` with its login.
@@ -40,7 +40,7 @@ pub struct Stage {
     pub client: Client,
     pub namespace: String,
     pub broker: FakeBroker,
-    /// The instance that keys are made for.
+    /// The instance whose keys the test creates.
     pub instance: Instance,
 }
 
@@ -78,8 +78,8 @@ impl Stage {
         Self::set_for(broker, Instance::new("training-app-db", "postgresql", "small")).await
     }
 
-    /// A stage whose keys are for an instance of this offering and plan. Where bindings can't be read, the broker shows
-    /// credentials once.
+    /// A stage whose keys are for an instance of this offering and plan. If bindings of the plan can't be read, the
+    /// broker shows credentials once.
     pub async fn with_instance(offering: &str, plan: &str) -> Self {
         let instance = Instance::new("training-app-db", offering, plan);
         let recipe = CredentialsRecipe::postgresql().shown_once();
@@ -100,46 +100,46 @@ impl Stage {
         stage
     }
 
-    /// Starts an operator for this namespace, as a service account of its own with the rights to serve just that.
+    /// Starts an operator for this namespace. Its service account has only the rights to serve that namespace.
     pub async fn start_operator(&self) -> Running {
         self.start_operator_with(self.options()).await
     }
 
-    /// The same, with other options.
+    /// The same with other options.
     pub async fn start_operator_with(&self, options: Options) -> Running {
         run_operator(self.plane, self.operator_user().await, options)
     }
 
-    /// The same from another namespace, with rights that are not gone when this one is: those to serve it alone lie in
-    /// it, and are deleted with it.
+    /// The same from another namespace. Its rights survive the deletion of this namespace, whereas rights to serve a
+    /// single namespace are objects in it and are deleted with it.
     pub async fn start_operator_with_lasting_rights(&self) -> Running {
         let system = self.plane.namespace("system").await.unwrap();
         run_operator(self.plane, rights::to_serve_cluster(self.plane, &system).await, self.options())
     }
 
-    /// Who may do what an operator for this namespace does, and is nobody else.
+    /// A new service account with the rights of an operator for this namespace.
     pub async fn operator_user(&self) -> User {
         rights::to_serve_namespace(self.plane, &self.namespace).await
     }
 
-    /// The same, looking at its providers this often.
+    /// The same, with this interval between checks of the providers.
     pub async fn start_operator_checking(&self, interval: Duration) -> Running {
         self.start_operator_with(Options { check_interval: interval, ..self.options() }).await
     }
 
-    /// The same, living by another clock.
+    /// The same, with another clock.
     pub async fn start_operator_by(&self, clock: Clock) -> Running {
         let user = self.operator_user().await;
         let config = self.plane.config_as(&user);
         run(config, user, self.options(), |operator| operator.with_clock(clock))
     }
 
-    /// Starts an operator that is ahead of the time.
+    /// Starts an operator whose clock is ahead.
     pub async fn start_operator_ahead(&self, by: SignedDuration) -> Running {
         self.start_operator_by(ahead(by)).await
     }
 
-    /// The same behind this gateway, which may have gates already.
+    /// The same behind this gateway, which may already have gates.
     pub async fn start_operator_ahead_behind(&self, gateway: &Gateway, by: SignedDuration) -> Running {
         let user = self.operator_user().await;
         let config = Config::new(format!("http://{}", gateway.address()).parse().unwrap());
@@ -215,7 +215,6 @@ impl Stage {
         self.create(self.key_manifest(name)).await
     }
 
-    /// The objects of a kind in the namespace.
     pub fn api<K>(&self) -> Api<K>
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
@@ -258,8 +257,8 @@ impl Stage {
         .unwrap()
     }
 
-    /// Waits until the ServiceKey is ready, and its status has the id of its key. After a crash between the write of the
-    /// Secret and that of the status, the remote side is asked for the id.
+    /// Waits until the ServiceKey is ready and its status contains the id of its key. After a crash between the writes
+    /// of the Secret and the status, the operator first has to request the id from the remote side.
     pub async fn wait_ready_with_id(&self, name: &str) -> ServiceKey {
         let has_id = |key: &ServiceKey| {
             let known = key.status.as_ref().and_then(|status| status.key.as_ref());
@@ -290,7 +289,6 @@ impl Stage {
         }
     }
 
-    /// Waits until a KeyProvider is ready.
     pub async fn wait_for_provider(&self, name: &str) {
         self.wait(self.api::<KeyProvider>(), name, "ready", |provider| {
             let status = provider.and_then(|provider| provider.status.as_ref());
@@ -300,7 +298,7 @@ impl Stage {
         .await;
     }
 
-    /// Fails unless the Secret holds just these credentials, which are those of this key.
+    /// Fails unless the Secret contains exactly these credentials, which belong to this key.
     pub async fn assert_secret_holds(
         &self,
         name: &str,
@@ -310,8 +308,8 @@ impl Stage {
         let held = entries(&self.secrets().get(name).await.unwrap());
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let expected = credentials.iter().map(|(name, value)| (name.clone(), text(value))).collect();
-        // Not in the words of `assert_eq`, which would print them.
-        assert!(held == expected, "the Secret holds other credentials than those of {key:?}");
+        // `assert_eq` would print the credentials.
+        assert!(held == expected, "the Secret does not contain the credentials of {key:?}");
     }
 
     pub async fn wait_gone(&self, name: &str) {
@@ -320,7 +318,7 @@ impl Stage {
 }
 
 impl Stage {
-    /// A stage whose API server may be killed, because nobody else uses it. As the shared plane, it ends with the
+    /// A stage whose API server a test may kill, because no other test uses it. Like the shared one, it ends with the
     /// process.
     pub async fn on_a_plane_of_its_own() -> Self {
         let plane = Box::leak(Box::new(ControlPlane::builder().start().await.unwrap()));
@@ -329,7 +327,7 @@ impl Stage {
     }
 }
 
-/// Admits loopback, where all fakes are, and shows what they answer from the first answer on.
+/// Allows loopback, where all fakes listen, and shows their answers from the first one on.
 pub fn loopback_in_the_open() -> AddressPolicy {
     let loopback: Vec<Network> = vec!["127.0.0.0/8".parse().unwrap()];
     AddressRules { allow: loopback.clone(), disclose: loopback, ..AddressRules::default() }.into()
@@ -345,7 +343,7 @@ pub fn reason<'a>(key: &'a ServiceKey, type_: &str) -> Option<&'a str> {
     find(key, type_).map(|condition| condition.reason.as_str())
 }
 
-/// The message of a condition; empty where there is none.
+/// The message of a condition; empty if there is no such condition.
 pub fn message<'a>(key: &'a ServiceKey, type_: &str) -> &'a str {
     find(key, type_).map_or("", |condition| condition.message.as_str())
 }
@@ -360,7 +358,7 @@ pub fn entries(secret: &Secret) -> BTreeMap<String, String> {
     data.into_iter().map(|(name, value)| (name, String::from_utf8(value.0).unwrap())).collect()
 }
 
-/// Starts an operator on a plane.
+/// Starts an operator on a control plane.
 pub fn run_operator(plane: &ControlPlane, user: User, options: Options) -> Running {
     run(plane.config_as(&user), user, options, |operator| operator)
 }
@@ -406,6 +404,6 @@ where
     });
     match found.await {
         Ok(()) => last,
-        Err(_) => panic!("`{name}` never was {what}; it is {last:#?}"),
+        Err(_) => panic!("`{name}` was never {what}; it is {last:#?}"),
     }
 }

@@ -1,4 +1,4 @@
-//! Time that passes when a test says so.
+//! A clock that tests control.
 
 use std::{
     sync::{
@@ -15,23 +15,23 @@ use servicekey_operator::testing::Clock;
 
 use crate::support::stage::Stage;
 
-/// How far an operator's clock is ahead of all others, in seconds.
+/// How far an operator's clock is ahead of the system clock, in seconds.
 #[derive(Clone, Default)]
 pub struct Time(Arc<AtomicI64>);
 
 impl Time {
-    /// What the operator is to live by.
+    /// The clock for the operator.
     pub fn clock(&self) -> Clock {
         let Self(ahead) = self.clone();
         Arc::new(move || Timestamp::now() + SignedDuration::from_secs(ahead.load(Ordering::SeqCst)))
     }
 
-    /// Puts the clock ahead, or back. Nobody is told.
+    /// Moves the clock forward or back. The operator gets no notification.
     pub fn leap(&self, by: SignedDuration) {
         self.0.fetch_add(by.as_secs(), Ordering::SeqCst);
     }
 
-    /// Lets time pass, and the operator look at a ServiceKey: it sleeps by the clock that all others live by.
+    /// Lets time pass, and makes the operator reconcile the ServiceKey: its timers run on the system clock.
     pub async fn pass(&self, time: Duration, stage: &Stage, key: &str) {
         let seconds = i64::try_from(time.as_secs()).unwrap();
         let ahead = self.0.fetch_add(seconds, Ordering::SeqCst) + seconds;
