@@ -1,4 +1,4 @@
-//! A job of the Cloud Controller may fail and leave its key as it is: only the job says so.
+//! A job of the Cloud Controller may fail and leave its key unchanged. Only the job reports the failure.
 
 use futures::future::join_all;
 use kube::ResourceExt;
@@ -11,7 +11,7 @@ use crate::support::{
     stage::Running,
 };
 
-/// A stage with one key, whose deletion takes until the test ends it.
+/// A stage with one key, whose deletion stays in progress until the test ends it.
 async fn stage_with_a_key_that_is_being_deleted() -> (FoundryStage, Running, String) {
     let foundry = FakeCloudFoundry::builder().pace(Pace::until_told().only(Work::Delete));
     let stage = FoundryStage::set_with(foundry.start().await.unwrap()).await;
@@ -37,17 +37,21 @@ async fn keys_of_a_broker_that_does_one_thing_at_a_time_are_all_revoked() {
     join_all(names.iter().map(|name| stage.delete_key(name))).await;
 
     for left in (0..KEYS).rev() {
-        // Two looks, and the broker is at work on this one.
+        // After two polls, the broker works on this deletion.
         stage.foundry.wait_for_work(|open| open.len() == 1 && open[0].looks > 1).await.unwrap();
         assert_eq!(stage.foundry.finish_all(), 1);
         stage.foundry.wait_until(|keys| keys.len() == left).await.unwrap();
     }
     join_all(names.iter().map(|name| stage.wait_gone(name))).await;
-    assert_eq!(stage.count(&[Route::Delete]), 2 * KEYS - 1, "each key but the first was refused once");
-    assert_eq!(stage.count(&[Route::Job]), KEYS - 1, "the job of each refused deletion was looked at once");
+    assert_eq!(
+        stage.count(&[Route::Delete]),
+        2 * KEYS - 1,
+        "the deletion of each key but the first was refused once"
+    );
+    assert_eq!(stage.count(&[Route::Job]), KEYS - 1, "the job of each refused deletion was read once");
 }
 
-/// The operator asks for the deletion once more, and that succeeds.
+/// The operator requests the deletion once more, and this time it succeeds.
 async fn assert_a_second_request_revokes_it(stage: &FoundryStage) {
     stage.foundry.wait_for_work(|open| open.len() == 1).await.unwrap();
     assert_eq!(stage.foundry.finish_all(), 1);
@@ -76,7 +80,7 @@ async fn a_deletion_whose_job_is_gone_is_told_and_asked_for_again() {
     assert_a_second_request_revokes_it(&stage).await;
 }
 
-/// A rotation is not held up for an hour by a previous key that the broker did not take back.
+/// A previous key that the broker failed to delete does not delay a rotation for an hour.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_previous_key_whose_deletion_job_fails_is_revoked_in_the_end() {
     let foundry = FakeCloudFoundry::builder().pace(Pace::until_told().only(Work::Delete));

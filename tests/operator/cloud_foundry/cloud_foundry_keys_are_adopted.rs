@@ -1,4 +1,4 @@
-//! `adoption: IfExists` takes over a key that is there already, and never one that another ServiceKey has.
+//! `adoption: IfExists` adopts an existing key, but never one that belongs to another ServiceKey.
 
 use kube::api::{Patch, PatchParams};
 use rstest::rstest;
@@ -14,7 +14,7 @@ use crate::support::{
 const LOST_CLUSTER: &str = "11111111-3f43-4d0c-9d5e-5f3f0c5f8a01";
 
 impl FoundryStage {
-    /// A ServiceKey that takes over the key of its name.
+    /// Creates a ServiceKey that adopts the key with its name.
     async fn ask_for_what_is_there(&self, name: &str) -> ServiceKey {
         let mut manifest = self.manifest(name);
         manifest["spec"]["keyName"] = json!(KEY);
@@ -22,7 +22,7 @@ impl FoundryStage {
         self.create(manifest).await
     }
 
-    /// A key that was made for a ServiceKey of this namespace, which is no more.
+    /// Adds a key that was created for a ServiceKey of this namespace that no longer exists.
     fn add_key_of_a_gone_one(&self, namespace: &str) -> Key {
         let labels = [
             ("servicekeys.dev/managed-by", "servicekey-operator"),
@@ -59,7 +59,7 @@ async fn a_key_made_by_hand_is_taken_over() {
     stage.assert_is_adopted(&by_hand).await;
 }
 
-/// Its marks stay, so that it goes on knowing the key until it is stopped.
+/// The other operator's marks stay, so that it recognizes the key until it is stopped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_of_another_operator_is_taken_over_with_its_marks() {
     let stage = FoundryStage::set().await;
@@ -72,7 +72,7 @@ async fn a_key_of_another_operator_is_taken_over_with_its_marks() {
     stage.assert_is_adopted(&of_another).await;
 }
 
-/// A cluster was lost, and its ServiceKeys are made again in another one, whose provider names the lost one.
+/// A cluster is gone, and its ServiceKeys are created again in a new one, whose provider names the old cluster.
 #[rstest]
 #[case::by_its_id(LOST_CLUSTER)]
 #[case::by_its_first_digits(&LOST_CLUSTER[..8])]

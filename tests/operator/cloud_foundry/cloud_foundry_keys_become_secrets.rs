@@ -1,4 +1,4 @@
-//! What `cf create-service-key`, `cf service-key` and `cf delete-service-key` do, declared.
+//! The declarative equivalent of `cf create-service-key`, `cf service-key` and `cf delete-service-key`.
 
 use serde_json::json;
 use servicekey_operator::api::{Reason, ServiceKey};
@@ -45,7 +45,7 @@ async fn a_key_tells_whose_it_is() {
     let asked: ServiceKey = stage.create(manifest).await;
     stage.wait_ready(KEY).await;
     let keys = stage.foundry.keys();
-    let [key] = keys.as_slice() else { panic!("there is not one key: {keys:#?}") };
+    let [key] = keys.as_slice() else { panic!("expected exactly one key: {keys:#?}") };
     assert_eq!(key.name, KEY);
     assert_eq!(json!(key.parameters), json!({"permissions": "read-only"}));
     assert_eq!(key.labels["servicekeys.dev/managed-by"], "servicekey-operator");
@@ -113,7 +113,7 @@ async fn a_job_that_fails_is_told_and_its_key_replaced() {
     assert!(stage.foundry.fail(&open[0].key, "the database is full"));
     let failing = stage.wait_key(KEY, Reason::BindFailed).await;
     failing.says("the database is full");
-    assert!(!failing.is_stalled(), "it is tried again");
+    assert!(!failing.is_stalled(), "the operator retries");
 
     stage.foundry.change_pace(Pace::at_once());
     let again = stage.foundry.wait_until(|keys| keys.iter().any(|key| key.number > 1));
@@ -143,14 +143,14 @@ async fn credentials_that_credhub_does_not_give_are_waited_for() {
     let stage = FoundryStage::set().await;
     stage.foundry.inject(Fault::credhub_is_down().on(Route::Details).times(2));
     let _operator = stage.start_operator().await;
-    // Its check lists all keys.
+    // The provider's check lists all keys.
     stage.wait_for_provider("foundry").await;
     let before = stage.count(&[Route::Keys]);
     stage.ask_for(KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
-    assert_eq!(stage.foundry.keys()[0].number, 1, "another one was made before");
+    assert_eq!(stage.foundry.keys()[0].number, 1, "another key was created first");
     let calls = stage.count(&[Route::Create, Route::Keys]) - before;
-    assert_eq!(calls, 2, "it is asked for once, and looked for once");
+    assert_eq!(calls, 2, "one request to create the key, and one list");
     assert_eq!(stage.count(&[Route::Details]), 3);
 }
 

@@ -1,4 +1,5 @@
-//! What a key costs at a Cloud Foundry, counted: it is made, its credentials are read, and all are watched together.
+//! Counts the calls for a key at a Cloud Foundry: one to create it, one to read its credentials, and lists that watch
+//! all keys together.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use testkit::cloud_foundry::{FakeCloudFoundry, Pace, Route};
 use crate::support::foundry::{FoundryStage, KEY};
 
 const MANY: usize = 200;
-/// How long nothing has to happen for it to count as rest.
+/// The operator is at rest if it sends no request for this long.
 const REST: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,7 +34,7 @@ async fn many_keys_cost_little_more_than_two_requests_each_and_nothing_after_a_r
 
     drop(operator);
     let _operator = stage.start_operator().await;
-    // Proves that nothing happens, which no watch can tell.
+    // Proves that nothing happens, which no watch can show.
     tokio::time::sleep(REST).await;
     let after: Vec<_> = stage.foundry.calls().split_off(calls).into_iter().map(|call| call.route).collect();
     let check = [Route::Root, Route::Token, Route::Organizations, Route::Spaces, Route::Keys];
@@ -57,12 +58,12 @@ async fn keys_that_overlap_are_deleted_once_each(#[case] pace: Pace) {
         key.and_then(|key| key.status.as_ref()).is_some_and(|status| status.previous_keys.len() == 1)
     };
     stage.wait(stage.keys(), KEY, "with a previous key", overlaps).await;
-    assert_eq!(stage.count(&[Route::Delete]), 0, "both are valid");
+    assert_eq!(stage.count(&[Route::Delete]), 0, "both keys are valid");
     stage.delete_and_leave_no_key(KEY).await;
     assert_eq!(stage.count(&[Route::Delete]), 2);
 }
 
-/// The largest page holds more than the API lists.
+/// The largest page has more entries than this API allows.
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_are_as_large_as_the_api_admits() {
     let foundry = FakeCloudFoundry::builder().max_total_results(700).start().await.unwrap();

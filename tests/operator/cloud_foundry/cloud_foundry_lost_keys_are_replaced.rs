@@ -1,5 +1,5 @@
-//! A key that goes away at the Cloud Foundry behind the operator's back is noticed by one list of all keys, and
-//! replaced in order; what the login may not see any more is not taken for gone.
+//! The operator notices with one list of all keys that a key was deleted at the Cloud Foundry, and replaces it by a
+//! regular rotation. It does not mistake keys that its login may no longer see for deleted keys.
 
 use std::time::Duration;
 
@@ -13,19 +13,18 @@ use crate::support::{
     stage::{condition, entries, reason, wait},
 };
 
-/// Often enough for nobody to wait.
+/// Often enough that no test waits for a check.
 const OFTEN: Duration = Duration::from_millis(200);
-/// Keys that one list shows at once.
+/// The largest number of keys on one page of a list.
 const MOST_ON_A_PAGE: usize = 5000;
 
-/// Waits until the ServiceKey is ready with the key of this number.
 async fn wait_ready_with(stage: &FoundryStage, sequence: u32) -> ServiceKey {
     let number = |key: &ServiceKey| key.status.as_ref()?.key.as_ref().map(|key| key.sequence);
     let is_it = |key: &ServiceKey| number(key) == Some(sequence) && condition(key, "Ready") == Some("True");
     wait(stage.keys(), KEY, "ready with another key", |key| key.is_some_and(is_it)).await.unwrap()
 }
 
-/// Waits until what was asked for before is over: a check that began afterwards has ended as well.
+/// Waits for this many further lists. The second one belongs to a check that began after the call of this function.
 async fn wait_for_lists(stage: &FoundryStage, more: usize) {
     let before = stage.foundry.count(Route::Keys);
     let lists = |calls: &[testkit::cloud_foundry::Call]| {
@@ -47,14 +46,14 @@ async fn a_key_that_vanishes_is_replaced_in_order_with_an_event() {
     assert!(stage.wait_event(KEY, Reason::KeyLost.as_str()).await.contains("no key 1 since"));
     let ready = wait_ready_with(&stage, 2).await;
     let keys = stage.foundry.live_keys();
-    let [key] = keys.as_slice() else { panic!("there is not one key: {keys:#?}") };
+    let [key] = keys.as_slice() else { panic!("expected exactly one key: {keys:#?}") };
     assert_eq!(key.name, later_name(&ready, KEY, 2));
     stage.assert_holds(&ready, key).await;
     assert!(
         entries(&stage.secrets().get(KEY).await.unwrap()) != held,
-        "the Secret holds what is no use any more"
+        "the Secret still contains the lost credentials"
     );
-    // The one that went away is confirmed gone as well.
+    // The operator also confirms that the lost key is gone.
     stage
         .wait(stage.keys(), KEY, "settled", |key| {
             let status = key.and_then(|key| key.status.as_ref()).unwrap();
@@ -86,7 +85,7 @@ async fn an_instance_that_vanished_with_its_keys_is_told() {
     stage.ask_for(KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
 
-    // One because the list does not show the key, and one that proves whose it is before it is revoked.
+    // One lookup because the list does not show the key, and one to prove its owner before it is revoked.
     stage.foundry.allow_look_ups(2);
     assert!(stage.foundry.forget_instance(INSTANCE));
     let told = wait(stage.keys(), KEY, "stalled", |key| key.is_some_and(Reports::is_stalled)).await.unwrap();
@@ -111,7 +110,7 @@ async fn a_login_that_lost_its_role_loses_no_key() {
     assert_eq!(after.status.unwrap().key, before.status.unwrap().key);
 }
 
-/// Where the provider names no space, nothing tells an instance that is gone from one that is out of sight.
+/// If the provider names no space, a deleted instance looks the same as one that the login may not see.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_out_of_sight_is_not_taken_for_gone() {
     let stage = FoundryStage::set().await;

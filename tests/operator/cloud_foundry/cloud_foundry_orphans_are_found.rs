@@ -1,5 +1,5 @@
-//! Keys with this operator's mark that no ServiceKey has are reported, and revoked where the provider says so. Only an
-//! operator that serves the whole cluster can tell; so each test has a cluster of its own.
+//! The operator reports keys with its own mark that no ServiceKey has, and revokes them if the provider says so. Only
+//! an operator that serves the whole cluster can know this, so each test has a cluster of its own.
 
 use std::ops::{Deref, DerefMut};
 
@@ -11,7 +11,7 @@ use crate::support::{
     foundry::{INSTANCE, PASSWORD},
 };
 
-/// A cluster whose operator looks at the one Cloud Foundry all the time.
+/// A cluster whose operator frequently checks its one Cloud Foundry.
 struct FoundryCluster {
     cluster: Cluster,
     foundry: FakeCloudFoundry,
@@ -45,14 +45,14 @@ impl FoundryCluster {
         Self { cluster, foundry }
     }
 
-    /// A ServiceKey that is ready, and its key.
+    /// Creates a ServiceKey, waits until it is ready, and returns its key.
     async fn ready(&self, name: &str, fields: Value) -> Key {
         self.ask_for(name, INSTANCE, fields).await;
         self.wait_ready(name).await;
         self.foundry.key_named(INSTANCE, name).unwrap()
     }
 
-    /// Waits until this many lists of all keys have been answered from now on.
+    /// Waits for the answers to this many further lists of all keys.
     async fn wait_for_lists(&self, more: usize) {
         let answered = |calls: &[Call]| {
             calls.iter().filter(|call| call.route == Route::Keys && call.status.is_some()).count()
@@ -70,7 +70,7 @@ async fn a_key_that_nobody_has_is_reported_and_stays() {
     let mut cluster = FoundryCluster::start(None).await;
     cluster.ready("kept", json!({})).await;
     let left = cluster.ready("left", json!({})).await;
-    // Neither what somebody made by hand is an orphan, nor what another cluster made.
+    // Neither a key that was created by hand nor one of another cluster is an orphan.
     cluster.foundry.add_key(INSTANCE, "by-hand").unwrap();
     let other = [MARK, OWNER, ("servicekeys.dev/cluster", "another")];
     cluster.foundry.add_labelled_key(INSTANCE, "of-another-cluster", other).unwrap();
@@ -84,7 +84,7 @@ async fn a_key_that_nobody_has_is_reported_and_stays() {
     assert!(metrics.contains(&format!("{orphans} 1")), "{metrics}");
     assert_eq!(cluster.foundry.live_keys().len(), 4);
 
-    // Whoever sees to it by hand is told no longer.
+    // The report ends once the key was deleted by hand.
     assert!(cluster.foundry.forget(&left.guid));
     cluster.wait_for_orphans(None).await;
     assert!(cluster.metrics().contains(&format!("{orphans} 0")));
@@ -108,21 +108,23 @@ async fn a_key_that_nobody_has_is_revoked_where_the_provider_says_so() {
     assert!(metrics.contains(r#"servicekeys_orphans_revoked_total{backend="CloudFoundry"} 1"#), "{metrics}");
 }
 
-/// What the user wants to keep is no orphan: it is an ordinary key of the Cloud Foundry from then on.
+/// A key that the user wants to keep is not an orphan. The operator removes its marks, and it is an ordinary key of the
+/// Cloud Foundry.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_to_be_retained_is_no_orphan() {
     let cluster = FoundryCluster::start(Some("Delete")).await;
     let retained = cluster.ready("retained", json!({"deletionPolicy": "Retain"})).await;
     cluster.delete("retained").await;
     let keys = cluster.foundry.live_keys();
-    let [key] = keys.as_slice() else { panic!("there is not one key: {keys:#?}") };
+    let [key] = keys.as_slice() else { panic!("expected exactly one key: {keys:#?}") };
     assert_eq!((&key.guid, key.labels.len(), key.annotations.len()), (&retained.guid, 0, 0));
     cluster.wait_for_lists(3).await;
     assert_eq!(cluster.foundry.live_keys().len(), 1);
     cluster.wait_for_orphans(None).await;
 }
 
-/// A ServiceKey that came back from a backup may know less than there is; only a person can tell what is right.
+/// A ServiceKey that was restored from a backup may not name all its keys. Only a person can decide whether such a key
+/// is needed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_its_service_key_does_not_know_is_never_revoked_by_itself() {
     let cluster = FoundryCluster::start(Some("Delete")).await;
@@ -135,7 +137,7 @@ async fn a_key_that_its_service_key_does_not_know_is_never_revoked_by_itself() {
     assert_eq!(cluster.foundry.live_keys().len(), 2);
 }
 
-/// Whoever may label the login must not keep orphans from being found.
+/// A user with a right to label the login must not be able to prevent the detection of orphans.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_is_given_up_leaves_what_the_one_before_it_showed() {
     let mut cluster = FoundryCluster::start(None).await;
@@ -145,7 +147,7 @@ async fn a_list_that_is_given_up_leaves_what_the_one_before_it_showed() {
     cluster.foundry.clear_faults();
     let lists = |calls: &[Call]| calls.iter().filter(|call| call.route == Route::Keys).count();
     let before = lists(&cluster.foundry.calls());
-    // Two lists are answered, the second and the fourth are not.
+    // The first and the third list are answered; the second one, and all after the third, never are.
     let answered = || Fault::edit(|_| {}).on(Route::Keys);
     for fault in [answered(), Fault::Hang.on(Route::Keys), answered(), Fault::Hang.on(Route::Keys).forever()]
     {

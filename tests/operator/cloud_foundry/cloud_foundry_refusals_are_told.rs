@@ -1,4 +1,5 @@
-//! What a Cloud Foundry refuses is told in its own words, with what to do about it, and leaves nothing behind.
+//! The operator reports a refusal of Cloud Foundry in Cloud Foundry's own words, with the next step for the user, and
+//! leaves nothing behind.
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::support::{
 const ODD_NAME: &str = "j\u{fc}rgen+cf@example.com";
 const ODD_SECRET: &str = "a:b%41+c &d=e/f?\u{e4}\u{20ac}\"\\";
 
-/// An estate with one of everything that can be wrong with an instance.
+/// An estate with one instance for each possible problem.
 async fn estate() -> FakeCloudFoundry {
     let twin = Instance::managed("twin");
     let other = Space::new("other").instance(twin.clone());
@@ -171,7 +172,7 @@ async fn an_api_that_does_not_tell_where_to_log_in() {
     assert_eq!(stage.count(&[Route::Token]), 0);
 }
 
-/// As routers answer in place of what is behind them.
+/// Routers answer like this if the server behind them is down.
 #[rstest]
 #[case::api(Route::Root, StatusCode::BAD_GATEWAY, "discovery failed: the API answers 502: an HTML page")]
 #[case::uaa(
@@ -199,7 +200,7 @@ async fn a_router_that_knows_no_way_is_told_and_waited_out(
     stage.ask_for("billing-creds").await;
     stage.wait_key("billing-creds", Reason::RemoteUnreachable).await.says(words);
     stage.wait_ready(KEY).await;
-    assert_eq!(stage.foundry.live_keys().len(), 2, "nothing is lost and nothing made");
+    assert_eq!(stage.foundry.live_keys().len(), 2, "no key is lost and none is created");
 
     stage.foundry.clear_faults();
     stage.wait_gone("reporting-creds").await;
@@ -208,7 +209,7 @@ async fn a_router_that_knows_no_way_is_told_and_waited_out(
     assert_eq!(stage.count(&[Route::Create]), 3);
 }
 
-/// The router answers the status that the API has for what is gone.
+/// The router answers 404, the status with which the API reports a missing object.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_router_that_knows_no_route_is_not_taken_for_the_api() {
     const WORDS: &str =
@@ -277,7 +278,7 @@ async fn a_login_without_the_role_is_told() {
     stage.wait_ready_with_the_one_key(KEY).await;
 }
 
-/// Nobody is told that a key is gone by an API that shows nothing of its space.
+/// An API that shows nothing of the key's space does not prove that the key is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_the_login_may_not_see_is_not_taken_to_be_gone() {
     let stage = FoundryStage::set().await;
@@ -317,7 +318,7 @@ async fn a_key_goes_with_its_instance_and_not_with_the_sight_of_it() {
     stage.wait_gone(KEY).await;
 }
 
-/// The status remembers the space of an instance.
+/// The status stores the space of an instance.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_may_be_anywhere_is_gone_if_its_space_is_known(
@@ -341,7 +342,7 @@ async fn an_instance_that_may_be_anywhere_is_gone_if_its_space_is_known(
     stage.wait_gone(KEY).await;
 }
 
-/// The role comes back between the look for the key and the one for its space.
+/// The login gets its role back between the lookup of the key and that of its space.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_comes_into_sight_while_it_is_looked_for_is_revoked() {
     let stage = FoundryStage::set().await;
@@ -373,7 +374,7 @@ async fn there_are_other_logins(#[case] entries: Value, #[case] auth: Value) {
     assert_eq!(stage.count(&[Route::Token]), 1, "one token serves all");
 }
 
-/// Names, passwords and secrets with all that has a meaning in headers, forms and URLs.
+/// Names, passwords and secrets with every character that is special in headers, forms and URLs.
 #[rstest]
 #[case::user(json!({"username": ODD_NAME, "password": ODD_SECRET}), by_password())]
 #[case::client(json!({"clientId": "odd:c+l%i&nt", "clientSecret": ODD_SECRET}), json!({"clientCredentials": {"secretRef": {"name": "cf-login"}}}))]
@@ -424,7 +425,7 @@ async fn a_token_that_dies_is_renewed_without_the_password(#[case] refresh_token
     assert!(stage.foundry.tokens().iter().all(|token| !public.contains(token)));
 }
 
-/// A UAA answers 500 to some refresh tokens that are dead.
+/// Some UAAs answer 500 to a refresh token that is no longer valid.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_token_that_is_not_taken_any_more_costs_nothing(#[values(false, true)] fails: bool) {
@@ -443,7 +444,7 @@ async fn a_refresh_token_that_is_not_taken_any_more_costs_nothing(#[values(false
     assert_eq!(stage.foundry.granted(Grant::Password), 2);
 }
 
-/// The fake holds it against whoever shows a token that is over.
+/// The fake treats the use of an expired token as an error.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_renewed_before_its_end() {
     let foundry = FakeCloudFoundry::builder().token_lifetime(Duration::from_secs(10)).start().await.unwrap();
@@ -474,10 +475,10 @@ async fn a_rate_limit_is_waited_out() {
     stage.wait_ready("reporting-creds").await;
     assert_eq!(stage.foundry.live_keys().len(), 2);
     let refused = stage.foundry.calls().iter().filter(|call| call.status == Some(429)).count();
-    assert!(refused <= 3, "it asked {refused} times in vain");
+    assert!(refused <= 3, "the operator sent {refused} requests during the rate limit");
 }
 
-/// The credentials came with an earlier call, and the API need not have been asked for them by this process.
+/// An earlier process of the operator read the credentials, and this process need not have read them at all.
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_that_the_api_repeats_are_hidden() {
     let stage = FoundryStage::set().await;

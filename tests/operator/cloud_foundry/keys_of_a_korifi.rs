@@ -1,4 +1,5 @@
-//! A Korifi is a Cloud Foundry whose API takes no labels when it creates a key, and which calls itself by another address.
+//! A Korifi is a Cloud Foundry whose API accepts no labels when it creates a key, and whose links contain another
+//! address than the provider's.
 
 use kube::ResourceExt;
 use rstest::rstest;
@@ -29,7 +30,7 @@ async fn stage_at(pace: Pace) -> FoundryStage {
     FoundryStage::logged_in_by(foundry, json!({"token": token}), auth).await
 }
 
-/// The name of the first key of a ServiceKey that names its key.
+/// The name of the first key of a ServiceKey with `spec.keyName`.
 fn own_name(key: &ServiceKey) -> String {
     let owner = key.uid().unwrap().parse().unwrap();
     Identity { owner, sequence: Sequence::FIRST }.own_name(KEY)
@@ -50,7 +51,7 @@ async fn a_key_is_created_and_then_marked(#[case] pace: Pace) {
     assert_eq!(stage.count(&[Route::Create]), 1);
     assert_eq!(stage.count(&[Route::Update]), 1);
 
-    // Pages are named by the other address as well.
+    // The links between pages contain the other address too.
     stage.ask_for("reporting-creds").await;
     stage.wait_ready("reporting-creds").await;
     stage.delete_key("reporting-creds").await;
@@ -59,7 +60,7 @@ async fn a_key_is_created_and_then_marked(#[case] pace: Pace) {
     assert_eq!(stage.count(&[Route::Token]), 0);
 }
 
-/// Until it is marked, the name of a key says whose it is. What it was created from it does not say.
+/// Until a key has its mark, its name proves whose it is, but not from which fields it was created.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_between_creating_and_marking(
@@ -97,7 +98,7 @@ async fn a_key_that_can_not_be_marked_is_told_and_marked_later() {
     let key = stage.wait_key(KEY, Reason::BindFailed).await;
     key.says("the key was created, but can't be marked yet: marking of the key failed: the API answers 500");
     stage.wait_ready_with_the_one_key(KEY).await;
-    assert_eq!(stage.count(&[Route::Create]), 1, "it is created once");
+    assert_eq!(stage.count(&[Route::Create]), 1, "the key is created once");
     assert_eq!(stage.count(&[Route::Update]), 3);
 }
 

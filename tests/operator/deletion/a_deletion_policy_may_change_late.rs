@@ -1,5 +1,4 @@
-//! What becomes of the key of a ServiceKey that is being deleted is the user's choice until it is gone, at every kind of
-//! remote side.
+//! Users may change the deletion policy of a ServiceKey until it is gone, with every kind of remote side.
 
 use kube::api::ObjectMeta;
 use rstest::rstest;
@@ -22,7 +21,7 @@ enum Side {
     Ibm,
 }
 
-/// A ServiceKey that is deleted while nobody looks and its provider is away.
+/// A ServiceKey that was deleted while no operator was running and its provider was missing.
 struct Deletion {
     stage: Stage,
     foundry: FakeCloudFoundry,
@@ -84,7 +83,7 @@ impl Deletion {
         self.stage.broker.bindings().len() + self.foundry.keys().len() + self.ibm.live_keys().len()
     }
 
-    /// Waits until the ServiceKey is gone, and fails unless its Secret is, and so many keys are left.
+    /// Waits until the ServiceKey is gone, and fails unless its Secret is gone too and this many keys are left.
     async fn ends_with(&self, keys: usize) {
         self.stage.wait_gone(NAME).await;
         assert_eq!(self.remote_keys(), keys);

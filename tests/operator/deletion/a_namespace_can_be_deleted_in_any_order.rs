@@ -1,5 +1,5 @@
-//! Whatever is deleted first of a namespace, with providers of every kind in it, and whoever else holds some of it back:
-//! it ends, and no remote side has a key left.
+//! A namespace with providers of every kind can be deleted in any order, even if other controllers' finalizers block
+//! some of its objects. The deletion completes, and no key is left at any remote side.
 
 use std::env;
 
@@ -22,19 +22,18 @@ use crate::support::{
     stage::{Running, Stage},
 };
 
-/// ServiceKeys in the namespace, of the three providers in turn.
+/// ServiceKeys in the namespace, which use the three providers in turn.
 const KEYS: usize = 50;
-/// Of these, whose Secrets are deleted as well, by themselves.
+/// The number of ServiceKeys whose Secrets are also deleted directly.
 const ROBBED: usize = 10;
-/// Objects of each kind that somebody else holds back.
+/// The number of objects of each kind that another controller's finalizer blocks.
 const HELD: usize = 5;
 const PROVIDERS: [&str; 3] = ["broker", "foundry", "ibm"];
 const LOGINS: [&str; 3] = ["broker-login", "cf-login", "ibm-login"];
-/// ServiceKeys that are created at a time.
+/// The number of ServiceKeys that are created at the same time.
 const AT_A_TIME: usize = 10;
 const FOREIGN_FINALIZER: &str = "example.com/backup";
 
-/// An object of the namespace.
 #[derive(Clone, Debug)]
 enum Object {
     Key(String),
@@ -44,7 +43,7 @@ enum Object {
 }
 
 impl Object {
-    /// Deletes it, if it is still there: what is deleted before may take it along.
+    /// Deletes the object if it still exists; an earlier deletion may already have removed it.
     async fn delete(&self, stage: &Stage) {
         match self {
             Self::Key(name) => delete(&stage.keys(), name).await,
@@ -54,14 +53,14 @@ impl Object {
         }
     }
 
-    /// Has it held back by somebody else, or by nobody else any more. It must exist: that the operator takes no foreign
-    /// finalizer away is shown by this.
+    /// Adds or removes another controller's finalizer. The object must exist, which proves that the operator never
+    /// removes another controller's finalizer.
     async fn hold(&self, stage: &Stage, held: bool) {
         match self {
             Self::Key(name) => hold(&stage.keys(), name, held).await,
             Self::Secret(name) => hold(&stage.secrets(), name, held).await,
             Self::Provider(name) => hold(&stage.api::<KeyProvider>(), name, held).await,
-            Self::Namespace => panic!("a namespace is held back by what is in it"),
+            Self::Namespace => panic!("a namespace is blocked by the objects in it"),
         }
     }
 }
@@ -76,7 +75,7 @@ where
     }
 }
 
-/// Adds or removes the finalizer of somebody else, whatever happens to others at the same time.
+/// Adds or removes another controller's finalizer, and keeps concurrent changes of other finalizers.
 async fn hold<K>(api: &Api<K>, name: &str, held: bool)
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -103,7 +102,7 @@ fn key_name(number: usize) -> String {
     format!("key-{number}")
 }
 
-/// A namespace full of keys that are ready.
+/// A namespace with many ServiceKeys that are ready.
 struct Tenancy {
     stage: Stage,
     foundry: FakeCloudFoundry,
@@ -135,14 +134,14 @@ impl Tenancy {
         }
     }
 
-    /// How many keys each remote side has.
+    /// The number of keys at each remote side.
     fn remote_keys(&self) -> [usize; 3] {
         [self.stage.broker.bindings().len(), self.foundry.keys().len(), self.ibm.live_keys().len()]
     }
 }
 
-/// What is deleted, in the order in which that happens, and what somebody else holds back, in the order in which it is
-/// let go afterwards.
+/// The objects to delete, in this order, and the objects with another controller's finalizer, in the order in which it
+/// is removed afterwards.
 fn plan(chance: &mut Rng) -> (Vec<Object>, Vec<Object>) {
     let keys: Vec<_> = (0..KEYS).map(|number| Object::Key(key_name(number))).collect();
     let secrets: Vec<_> = (0..KEYS).map(|number| Object::Secret(key_name(number))).collect();
@@ -172,7 +171,7 @@ async fn it_ends_without_a_key_left(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9)] orde
     let (deleted, held) = plan(&mut chance);
     join_all(held.iter().map(|object| object.hold(stage, true))).await;
 
-    // In every other order nobody acts on what is deleted before all of it is.
+    // In every other order, no operator runs until all objects are deleted.
     let present = order.is_multiple_of(2).then_some(operator);
     for object in &deleted {
         object.delete(stage).await;
@@ -187,6 +186,6 @@ async fn it_ends_without_a_key_left(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9)] orde
 
     stage.wait(namespaces(stage), &stage.namespace, "gone", |namespace| namespace.is_none()).await;
     assert_eq!(tenancy.remote_keys(), [0; 3]);
-    // A namespace that ends takes no Events any more, so that none would tell of a key that was left behind.
+    // A namespace that is being deleted accepts no Events, so only the metric can report a key that was left behind.
     assert_eq!(operator.total("servicekeys_keys_left_behind_total"), 0.0);
 }
