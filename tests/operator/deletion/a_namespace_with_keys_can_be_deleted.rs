@@ -1,4 +1,4 @@
-//! Deleting a namespace revokes the keys in it, and ends.
+//! Deleting a namespace revokes its keys, and completes.
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, api::DeleteParams};

@@ -1,4 +1,4 @@
-//! `secret.deletionPolicy: Retain`: the Secret stays with its key, and is the user's from then on.
+//! With `secret.deletionPolicy: Retain`, the Secret stays together with its key, and belongs to the user afterwards.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ResourceExt};
@@ -28,13 +28,13 @@ impl Stage {
         self.secrets().get(NAME).await.unwrap()
     }
 
-    /// Fails unless the Secret is nobody's but the user's, and holds the one key that is still there.
+    /// Fails unless the Secret has no marks of the operator and contains the only remaining key.
     async fn assert_left_with_its_key(&self, before: &Secret) {
         let left = self.secrets().get(NAME).await.unwrap();
-        assert_eq!(left.uid(), before.uid(), "it was made anew");
-        assert!(entries(&left) == entries(before), "it holds something else");
+        assert_eq!(left.uid(), before.uid(), "the Secret was created again");
+        assert!(entries(&left) == entries(before), "the Secret's entries changed");
         let bindings = self.broker.bindings();
-        let [only] = bindings.as_slice() else { panic!("there is not one key: {bindings:?}") };
+        let [only] = bindings.as_slice() else { panic!("expected exactly one key: {bindings:?}") };
         assert_holds(&left, only);
         let keys = |map: &std::collections::BTreeMap<String, String>| map.keys().cloned().collect::<Vec<_>>();
         assert_eq!(keys(left.labels()), ["team"]);
@@ -52,13 +52,14 @@ async fn a_secret_stays_with_its_key() {
     stage.wait_gone(NAME).await;
     stage.assert_left_with_its_key(&secret).await;
 
-    // Who asks for it again does not get what is the user's now.
+    // A new ServiceKey with the same name does not get the Secret, which belongs to the user now.
     stage.create_key(NAME).await;
     stage.wait_key(NAME, Reason::SecretConflict).await;
     stage.assert_left_with_its_key(&secret).await;
 }
 
-/// As Argo CD deletes, and `kubectl delete --cascade=foreground`: what is owned goes first, by the garbage collector.
+/// Deletes like Argo CD and `kubectl delete --cascade=foreground`: the garbage collector first deletes all objects that
+/// the ServiceKey owns.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_of_all_that_is_owned_does_not_reach_it() {
     let stage = Stage::set().await;
@@ -92,7 +93,7 @@ async fn it_may_be_chosen_as_long_as_the_service_key_is_there() {
     stage.broker.clear_faults();
 }
 
-/// The Secret that has no owner is repaired and found all the same.
+/// The operator repairs a Secret without an owner reference, and notices its changes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_without_an_owner_is_watched_over() {
     let stage = Stage::set().await;
@@ -104,7 +105,7 @@ async fn a_secret_without_an_owner_is_watched_over() {
     stage.wait(stage.secrets(), NAME, "made anew", |secret| secret.is_some_and(anew)).await;
     stage.wait_ready_with_the_only_key(NAME).await;
 
-    // The other choice gives it one, with the same key.
+    // `deletionPolicy: Delete` gives the Secret an owner reference, and keeps the key.
     stage.change_key(NAME, json!({"secret": {"deletionPolicy": "Delete"}})).await;
     let owned = |secret: &Secret| !secret.owner_references().is_empty();
     stage.wait(stage.secrets(), NAME, "owned", |secret| secret.is_some_and(owned)).await;

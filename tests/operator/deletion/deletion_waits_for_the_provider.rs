@@ -1,5 +1,5 @@
-//! A ServiceKey that is deleted stays until its key is revoked, or until the user says to let go of it; without a
-//! key it goes at once.
+//! A deleted ServiceKey stays until its key is revoked, or until the user abandons the key. Without a key it is removed
+//! at once.
 
 use kube::{
     ResourceExt,
@@ -14,7 +14,7 @@ use crate::support::{conditions::Reports, stage::Stage};
 
 const NAME: &str = "monitoring-creds";
 
-/// What the key needs to be revoked, and somebody removed all the same.
+/// An object that the operator needs to revoke the key, and that was removed anyway.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Missing {
     Provider,
@@ -54,7 +54,7 @@ impl Missing {
         }
     }
 
-    /// Waits until the ServiceKey says what is missing, and both ways out.
+    /// Waits until the ServiceKey reports the missing object and both solutions: to create it, or to abandon the key.
     async fn is_asked_for(self, stage: &Stage) {
         let key = stage.wait_key(NAME, self.reason()).await;
         key.says(&self.words(stage));
@@ -65,13 +65,13 @@ impl Missing {
     }
 }
 
-/// A stage with a ServiceKey that is being deleted, whose provider or login is gone.
+/// A stage with a ServiceKey that is being deleted, whose provider or login is missing.
 async fn stuck_without(missing: Missing) -> (Stage, crate::support::stage::Running) {
     let stage = Stage::set().await;
     let operator = stage.start_operator().await;
     stage.create_key(NAME).await;
     stage.wait_ready_with_the_only_key(NAME).await;
-    // Until the provider is gone, the broker keeps the key from being revoked.
+    // Until the provider is gone, the broker refuses to revoke the key.
     stage
         .broker
         .inject(Fault::Status(StatusCode::SERVICE_UNAVAILABLE, json!({})).on(Route::Unbind).forever());
@@ -113,7 +113,7 @@ async fn a_deletion_ends_when_the_user_lets_go(#[case] missing: Missing) {
     assert!(stage.secrets().get_opt(NAME).await.unwrap().is_none());
 }
 
-/// Also an operator that never saw the provider knows that there may be a key.
+/// An operator that never saw the provider also assumes that a key may exist.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_waits_after_a_restart_as_well() {
     let stage = Stage::set().await;
@@ -127,13 +127,16 @@ async fn a_deletion_waits_after_a_restart_as_well() {
     let _second = stage.start_operator().await;
     Missing::Provider.is_asked_for(&stage).await;
     assert_eq!(stage.broker.bindings().len(), 1);
-    assert!(stage.secrets().get_opt(NAME).await.unwrap().is_some(), "the Secret goes after the key");
+    assert!(
+        stage.secrets().get_opt(NAME).await.unwrap().is_some(),
+        "the Secret is deleted after the key is revoked"
+    );
     Missing::Provider.restore(&stage).await;
     stage.wait_gone(NAME).await;
     assert_eq!(stage.broker.bindings(), []);
 }
 
-/// A broker that refuses is no provider that is missing, and the way out is the same.
+/// If the broker refuses to revoke the key, the user can abandon it too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_the_broker_does_not_revoke_can_be_let_go() {
     let stage = Stage::set().await;
@@ -174,7 +177,7 @@ async fn a_key_that_is_to_be_retained_stays_at_the_broker(#[case] provider_is_go
     assert!(stage.secrets().get_opt(NAME).await.unwrap().is_none());
 }
 
-/// The policy may be changed while the deletion waits.
+/// The user may change the policy while the deletion waits.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_that_waits_ends_when_its_key_is_to_be_retained() {
     let (stage, _operator) = stuck_without(Missing::Provider).await;
@@ -184,7 +187,7 @@ async fn a_deletion_that_waits_ends_when_its_key_is_to_be_retained() {
     assert_eq!(stage.broker.bindings().len(), 1);
 }
 
-/// No key can exist: nothing is asked, and nothing is waited for.
+/// No key can exist, so the operator sends no request and waits for nothing.
 #[rstest]
 #[case::no_provider(Missing::Provider)]
 #[case::no_login(Missing::Login)]
@@ -201,7 +204,7 @@ async fn a_servicekey_that_never_had_a_key_goes_at_once(#[case] missing: Missing
     assert_eq!(stage.broker.calls(), []);
 }
 
-/// A mistake in what can't be changed is corrected by deleting the ServiceKey: nothing was made, and a broker may refuse
+/// A mistake in an immutable field is corrected by deleting the ServiceKey. No key was created, and a broker may refuse
 /// to revoke keys of a plan that it does not have.
 #[rstest]
 #[case::a_plan_that_is_not_there(json!({"plan": "huge"}), Reason::InstanceNotFound, "has no plan `huge`")]
@@ -225,7 +228,7 @@ async fn a_servicekey_that_no_key_can_be_made_for_goes_at_once(
     assert_eq!([Route::Bind, Route::Unbind].map(|route| stage.broker.count(route)), [0, 0]);
 }
 
-/// Without it a deletion would leave the key behind.
+/// Without the finalizer, a deletion would leave the key behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_finalizer_that_somebody_takes_away_comes_back() {
     let stage = Stage::set().await;
@@ -241,7 +244,7 @@ async fn a_finalizer_that_somebody_takes_away_comes_back() {
     stage.delete_and_leave_nothing(NAME).await;
 }
 
-/// A broker that does not know the instance may refuse to revoke keys of it, which must not keep the ServiceKey.
+/// A broker that does not have the instance may refuse to revoke its keys. The ServiceKey is deleted anyway.
 #[rstest]
 #[case::not_found(StatusCode::NOT_FOUND)]
 #[case::bad_request(StatusCode::BAD_REQUEST)]
@@ -257,12 +260,13 @@ async fn a_key_that_was_always_refused_holds_no_deletion_up(#[case] status: Stat
     stage.wait(stage.keys(), NAME, "refused", |key| key.is_some_and(Reports::is_stalled)).await;
     stage.keys().delete(NAME, &DeleteParams::default()).await.unwrap();
     stage.wait_gone(NAME).await;
-    // A broker may create a key and say that it did not.
+    // A broker may create a key and answer that it did not.
     assert_eq!(stage.broker.count(Route::Unbind), 1);
     stage.broker.clear_faults();
 }
 
-/// The next operator can't know that, asks, and says the way out.
+/// An operator that started later can't know that every bind was refused. It tries to revoke the key, and its message
+/// names the annotation that abandons it.
 #[tokio::test]
 async fn a_key_that_may_have_been_made_before_a_restart_is_revoked() {
     let stage = Stage::set().await;

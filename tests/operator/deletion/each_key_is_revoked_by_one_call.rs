@@ -1,4 +1,5 @@
-//! The cache lags behind a deletion: what it still shows must not be revoked again.
+//! The cache lags behind a deletion. The operator must not revoke a key again because the cache still shows its
+//! ServiceKey.
 
 use futures::future::join_all;
 use kube::{Api, api::DeleteParams};
@@ -7,7 +8,7 @@ use testkit::broker::Route;
 
 use crate::support::stage::Stage;
 
-/// Enough that some deletions overlap with what the watches tell of others.
+/// Large enough that some deletions overlap with watch events about others.
 const KEYS: usize = 40;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -26,7 +27,7 @@ async fn keys_that_are_deleted_together_are_revoked_once_each() {
     }
     join_all(names.iter().map(|name| stage.wait_gone(name))).await;
     assert_eq!(stage.broker.bindings().len(), 0);
-    // Only an operator that is done with everything has made all the calls that it makes.
+    // Once a later ServiceKey is ready, the operator has finished all earlier work and made all its calls.
     stage.create_key("last").await;
     stage.wait_ready("last").await;
     assert_eq!(stage.broker.count(Route::Unbind), KEYS);

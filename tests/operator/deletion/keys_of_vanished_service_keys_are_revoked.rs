@@ -1,5 +1,5 @@
-//! A ServiceKey that a user replaces without finalizers and deletes at once is gone before the operator can hold it. The
-//! operator revokes what it knows.
+//! A user replaces a ServiceKey without finalizers and deletes it at once, before the operator can add its finalizer
+//! again. The operator revokes the keys that it has seen.
 
 use kube::{
     ResourceExt,
@@ -14,7 +14,7 @@ use testkit::{
 
 use crate::support::{process::Process, stage::Stage};
 
-/// As `kubectl replace` does with a manifest that has none.
+/// Like `kubectl replace` with a manifest without finalizers.
 async fn replace_without_finalizers(stage: &Stage, name: &str) {
     let mut key = stage.keys().get(name).await.unwrap();
     assert!(!key.finalizers().is_empty());
@@ -22,7 +22,7 @@ async fn replace_without_finalizers(stage: &Stage, name: &str) {
     stage.keys().replace(name, &PostParams::default(), &key).await.unwrap();
 }
 
-/// Removes the ServiceKey before the operator stores the finalizer again.
+/// Removes the ServiceKey before the operator adds the finalizer again.
 async fn make_vanish(stage: &Stage, operator: &Process, name: &str) {
     let patches = Requests::to(Method::PATCH, "servicekeys/*");
     let finalizer = operator.gateway.gate(patches, Moment::BeforeEffect);

@@ -1,5 +1,6 @@
-//! A finalizer on a login Secret whose provider is gone, by force or in a restore, holds nothing for ever. Its operator
-//! serves the whole cluster, so each test has a cluster of its own.
+//! A provider may be removed by force or missing from a restore. The operator then removes that provider's finalizer
+//! from the login Secret, so that it does not block a deletion permanently. The operator serves the whole cluster, so
+//! each test has a cluster of its own.
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -21,7 +22,7 @@ use crate::support::{
     stage::{Running, Stage, run_operator, wait},
 };
 
-/// The finalizer of a provider that never was.
+/// The finalizer of a provider that never existed.
 const ORPHAN: &str = "servicekeys.dev/login-of.00000000-0000-4000-8000-000000000000";
 const FOREIGN_FINALIZER: &str = "example.com/backup";
 
@@ -77,7 +78,6 @@ impl Cluster {
         self.secrets().create(&PostParams::default(), &secret).await.unwrap();
     }
 
-    /// Creates a provider that names this login.
     async fn create_provider(&self, name: &str, login: &str) -> KeyProvider {
         let provider = json!({
             "apiVersion": "servicekeys.dev/v1alpha1",
@@ -94,7 +94,7 @@ impl Cluster {
 
     async fn wait_for_finalizers(&self, secret: &str, finalizers: &[String]) {
         let wanted: BTreeSet<_> = finalizers.iter().collect();
-        wait(self.secrets(), secret, "held by nothing else", |secret| {
+        wait(self.secrets(), secret, "with only these finalizers", |secret| {
             secret.is_some_and(|secret| secret.finalizers().iter().collect::<BTreeSet<_>>() == wanted)
         })
         .await;
@@ -129,7 +129,7 @@ async fn a_login_that_a_provider_names_keeps_the_finalizers_of_living_providers_
     cluster.create_login("login", &[ORPHAN]).await;
     let provider = cluster.create_provider("broker", "login").await;
     let other = cluster.create_provider("other", "login").await;
-    // This one exists, and no operator of this version can read it.
+    // This provider exists, but this version of the operator can't parse it.
     let newer = json!({
         "apiVersion": "servicekeys.dev/v1alpha1",
         "kind": "KeyProvider",
@@ -152,7 +152,7 @@ async fn a_login_that_a_provider_names_keeps_the_finalizers_of_living_providers_
     cluster.wait_for_finalizers("login", &[login_of(&provider), login_of(&other), newer]).await;
 }
 
-/// It can't list ClusterKeyProviders, one of which may need the login.
+/// This operator can't list ClusterKeyProviders, and one of them may need the login.
 #[tokio::test]
 async fn an_operator_of_single_namespaces_leaves_finalizers_that_it_can_not_judge() {
     let stage = Stage::set().await;

@@ -1,4 +1,4 @@
-//! Deletion of ServiceKeys, namespaces and providers in any order: every key is revoked, and nothing stays behind.
+//! ServiceKeys, namespaces and providers are deleted in any order: every key is revoked, and nothing stays behind.
 
 mod a_deletion_policy_may_change_late;
 mod a_namespace_can_be_deleted_in_any_order;

@@ -1,4 +1,4 @@
-//! A provider and its login Secret outlast the ServiceKeys that need them, in whatever order things are deleted.
+//! A provider and its login Secret outlive the ServiceKeys that need them, regardless of the order of deletion.
 
 use jiff::SignedDuration;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
@@ -22,7 +22,7 @@ async fn everything_deleted_at_once_goes_in_order() {
     let operator = stage.start_operator().await;
     stage.create_key("monitoring-creds").await;
     stage.wait_ready("monitoring-creds").await;
-    // Nobody acts on what is deleted before all of it is.
+    // No operator runs until all objects are deleted.
     drop(operator);
 
     stage.secrets().delete("broker-login", &DeleteParams::default()).await.unwrap();
@@ -108,7 +108,7 @@ async fn a_provider_that_names_another_login_lets_go_of_the_former() {
     stage.wait(stage.secrets(), "second-login", "held", held).await;
     stage.wait(stage.secrets(), "broker-login", "let go", |secret| !held(secret)).await;
     let provider = stage
-        .wait(stage.api::<KeyProvider>(), "broker", "holding the second login only", |provider| {
+        .wait(stage.api::<KeyProvider>(), "broker", "protecting only the second login", |provider| {
             provider
                 .and_then(|provider| provider.status.as_ref())
                 .is_some_and(|status| status.protected_secrets.iter().eq(["second-login"]))
@@ -117,7 +117,7 @@ async fn a_provider_that_names_another_login_lets_go_of_the_former() {
     assert!(provider.is_some());
 }
 
-/// Whether the provider tells of a deleted login.
+/// Whether the provider reports a deleted login.
 fn tells_of_the_deletion(provider: Option<&KeyProvider>) -> bool {
     provider.is_some_and(|provider| {
         let told = |condition: &Condition| {
@@ -129,7 +129,7 @@ fn tells_of_the_deletion(provider: Option<&KeyProvider>) -> bool {
     })
 }
 
-/// As a tool does that replaces a Secret by deleting and creating it.
+/// Like a tool that replaces a Secret by deleting and creating it.
 #[tokio::test]
 async fn a_login_that_is_deleted_by_itself_is_told_of_and_released_after_a_minute() {
     let stage = Stage::set().await;
@@ -138,10 +138,10 @@ async fn a_login_that_is_deleted_by_itself_is_told_of_and_released_after_a_minut
     stage.wait_ready("monitoring-creds").await;
 
     stage.secrets().delete("broker-login", &DeleteParams::default()).await.unwrap();
-    stage.wait(stage.api::<KeyProvider>(), "broker", "telling of it", tells_of_the_deletion).await;
+    stage.wait(stage.api::<KeyProvider>(), "broker", "reporting the deletion", tells_of_the_deletion).await;
     let note = stage.wait_event("broker", "LoginSecretDeleted").await;
     assert!(note.contains("create the Secret again after that"), "{note}");
-    assert!(stage.secrets().get("broker-login").await.is_ok(), "released at once");
+    assert!(stage.secrets().get("broker-login").await.is_ok(), "the login was released at once");
     drop(now);
 
     let _later = stage.start_operator_ahead(SignedDuration::from_mins(2)).await;
@@ -156,7 +156,7 @@ async fn a_login_that_is_deleted_by_itself_is_told_of_and_released_after_a_minut
     stage.delete_and_leave_nothing("monitoring-creds").await;
 }
 
-/// As long as the operator does not know all ServiceKeys, one of them may be deleted and need the login.
+/// Until the operator has listed all ServiceKeys, it can't exclude that a deleted one needs the login.
 #[tokio::test]
 async fn a_deleted_login_is_released_as_soon_as_the_operator_knows_that_no_key_needs_it() {
     let stage = Stage::set().await;
@@ -171,7 +171,7 @@ async fn a_deleted_login_is_released_as_soon_as_the_operator_knows_that_no_key_n
     let _later = stage.start_operator_ahead_behind(&gateway, SignedDuration::from_mins(2)).await;
     keys.wait_for_arrival().await.unwrap();
     check.wait_for_arrival().await.unwrap();
-    assert!(stage.secrets().get("broker-login").await.is_ok(), "released before all ServiceKeys are known");
+    assert!(stage.secrets().get("broker-login").await.is_ok(), "the login was released too early");
     keys.release();
     wait_until_secret_is_gone(&stage, "broker-login").await;
     check.release();
@@ -188,8 +188,8 @@ async fn a_deleted_login_is_held_for_as_long_as_a_deleted_key_needs_it() {
     stage.wait_key("monitoring-creds", Reason::RevokeFailed).await;
 
     stage.secrets().delete("broker-login", &DeleteParams::default()).await.unwrap();
-    stage.wait(stage.api::<KeyProvider>(), "broker", "telling of it", tells_of_the_deletion).await;
-    assert!(stage.secrets().get("broker-login").await.is_ok(), "the key could not be revoked without it");
+    stage.wait(stage.api::<KeyProvider>(), "broker", "reporting the deletion", tells_of_the_deletion).await;
+    assert!(stage.secrets().get("broker-login").await.is_ok(), "the login that revokes the key is gone");
 
     stage.broker.clear_faults();
     stage.wait_gone("monitoring-creds").await;

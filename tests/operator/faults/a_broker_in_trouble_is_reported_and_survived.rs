@@ -1,7 +1,7 @@
-//! Whatever a broker does wrong, the condition says so, nothing is left behind, and all goes on by itself once the
-//! broker is well.
+//! The condition reports every fault of a broker, no key is left behind, and the operator recovers automatically with
+//! the broker.
 //!
-//! A fault lasts until its condition is seen, so that there are few failed attempts and the next one is not far.
+//! Each fault lasts until its condition appears. So there are few failed attempts, and the next one follows soon.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::support::{
 };
 
 const NAME: &str = "monitoring-creds";
-/// What the provider allows one request, where the broker is to be slower.
+/// The provider's time limit for a request, in tests with a slower broker.
 const TIMEOUT: &str = "1s";
 const LATE: Duration = Duration::from_secs(3);
 
@@ -33,7 +33,7 @@ fn html(code: u16) -> Fault {
     Fault::Html(StatusCode::from_u16(code).unwrap())
 }
 
-/// Twice what the specification allows.
+/// Twice the limit of the specification.
 fn long_token() -> Fault {
     status(202, json!({"operation": "x".repeat(20_000)}))
 }
@@ -47,7 +47,7 @@ fn to_the_login(redirect: Injection) -> Injection {
     redirect.header("location".parse().unwrap(), target)
 }
 
-/// A stage whose provider could be reached, and then waits no longer than [`TIMEOUT`] for an answer.
+/// A stage whose provider was available, and whose requests then time out after [`TIMEOUT`].
 async fn impatient() -> (Stage, Running) {
     let stage = Stage::set().await;
     stage.change_provider(json!({"limits": {"timeout": TIMEOUT}})).await;
@@ -108,7 +108,7 @@ async fn a_bind_that_fails_is_tried_again(
     a_bind_fails(&stage, fault, reason, words).await;
 }
 
-/// No Secret can hold these credentials, so that another attempt would end as this one did.
+/// These credentials fit into no Secret, so another attempt would end in the same way.
 #[rstest]
 #[case::credentials_of_2_mib(
     Fault::credentials(&json!({"password": "x".repeat(2 * 1024 * 1024)})).on(Route::Bind).after_effect()
@@ -137,7 +137,8 @@ async fn tries_again_on_request(stage: &Stage) {
     stage.delete_and_leave_nothing(NAME).await;
 }
 
-/// The next answer would be like this one: what may have been created is revoked, and hours pass before the next attempt.
+/// The next answer would probably have the same fault. The operator revokes the key that may have been created, and
+/// waits hours before the next attempt.
 #[rstest]
 #[case::web_page(html(201).on(Route::Bind).after_effect(), "answers 201, but the body is not JSON", 1)]
 #[case::no_credentials(Fault::Body(json!({})).on(Route::Bind), "contains no `credentials`", 1)]
@@ -182,7 +183,7 @@ async fn a_bind_that_takes_too_long_is_tried_again(#[case] fault: Injection) {
     a_bind_fails(&stage, fault, Reason::BindFailed, "within 1s").await;
 }
 
-/// A person has to do something about these, and says so by doing it; tools stop waiting meanwhile.
+/// A person has to solve these problems and then change the ServiceKey. Until then tools stop waiting.
 #[rstest]
 #[case::bad_request(sorry(400), Reason::BindRejected, "answers 400: the disk is full")]
 #[case::forbidden(sorry(403), Reason::Unauthorized, "ask the broker's operator for permission")]
@@ -206,7 +207,8 @@ async fn a_bind_that_is_refused_stalls_and_is_tried_again(
     a_bind_fails(&stage, fault.on(Route::Bind).after_effect(), reason, words).await;
 }
 
-/// The key was made and nobody was told: its identity is enough to revoke it.
+/// The key was created, but its answer did not arrive. The operator knows the key's identity, which is enough to revoke
+/// it.
 #[rstest]
 #[case::cut(Fault::Cut)]
 #[case::internal_error(sorry(500))]
@@ -221,7 +223,7 @@ async fn a_key_whose_answer_was_lost_is_revoked(#[case] fault: Fault) {
     stage.delete_and_leave_nothing(NAME).await;
 }
 
-/// The provider says it as well, and it is the provider that notices first when the broker is well again.
+/// The provider reports the fault too, and is the first to notice that the broker has recovered.
 #[rstest]
 #[case::internal_error(sorry(500).on(Route::Catalog), Reason::RemoteUnreachable, "answers 500: the disk is full")]
 #[case::too_many_requests(sorry(429).on(Route::Catalog), Reason::RateLimited, "rate limited by the broker")]
@@ -297,7 +299,7 @@ async fn a_url_that_is_corrected_wakes_its_keys(#[case] wrong: fn(&str) -> Strin
     stage.wait_for_provider("broker").await;
 }
 
-/// Whoever changes the login at the broker may forget the Secret for a while.
+/// An administrator may change the login at the broker first, and the Secret some time later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_changes_at_the_broker_is_asked_for() {
     let (stage, _operator) = patient().await;
@@ -311,7 +313,7 @@ async fn a_login_that_changes_at_the_broker_is_asked_for() {
     stage.change_secret("broker-login", json!({"password": "another-password"})).await;
     stage.wait_ready_with_the_only_key(NAME).await;
 
-    // The same while the key is to be revoked, and this time the broker goes back to what it was.
+    // The same while the operator revokes the key. This time the broker's login is changed back.
     stage.broker.change_login(Login::basic("operator", "a-third-password"));
     stage.delete_key(NAME).await;
     stage.wait_key(NAME, Reason::RevokeFailed).await.says("check the provider's login");
@@ -328,11 +330,11 @@ async fn a_broker_that_asks_to_be_left_alone_is() {
     let began = Instant::now();
     stage.create_key(NAME).await;
     stage.wait_ready(NAME).await;
-    assert!(began.elapsed() >= wanted, "asked again after {:?}", began.elapsed());
+    assert!(began.elapsed() >= wanted, "the operator repeated the request after {:?}", began.elapsed());
     assert_eq!(stage.broker.count(Route::Bind), 2);
 }
 
-/// Its message is the same at every attempt, so that nobody is written to about old news.
+/// The message is the same at every attempt, so that the status is not written again and no user is notified again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trouble_that_stays_is_written_down_once() {
     let (stage, operator) = patient().await;
@@ -398,7 +400,7 @@ async fn a_revocation_that_takes_too_long_is_tried_again(#[case] fault: Injectio
     a_revocation_fails(&stage, fault, "within 1s").await;
 }
 
-/// 200 and 410 say that the key is gone, and what the body says does not matter.
+/// The statuses 200 and 410 mean that the key is gone, whatever the body contains.
 #[rstest]
 #[case::web_page(html(200))]
 #[case::gone(html(410))]

@@ -1,4 +1,4 @@
-//! Start the operator where there are keys already, and it takes up every one of them.
+//! An operator that starts with existing ServiceKeys continues with every one of them.
 
 use testkit::{
     Moment,
@@ -9,7 +9,7 @@ use crate::support::{process::Process, stage::Stage};
 
 const KEYS: usize = 5;
 
-/// The list of the Secrets is the last to come, so that every key waits for it.
+/// The list of Secrets arrives last, so every ServiceKey waits for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_wait_for_the_caches_all_go_on() {
     let stage = Stage::set().await;

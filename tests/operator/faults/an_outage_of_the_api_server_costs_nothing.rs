@@ -1,11 +1,12 @@
-//! The API server goes away and comes back while keys come and go: all settles, and no key is asked for twice.
+//! The API server fails and returns while users create and delete ServiceKeys. Everything settles, and no key is
+//! requested twice.
 
 use kube::api::DeleteParams;
 use testkit::{Moment, broker::Route};
 
 use crate::support::{evidence::assert_holds, stage::Stage};
 
-/// Keys of each kind.
+/// The number of ServiceKeys of each kind.
 const EACH: usize = 8;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,7 +42,7 @@ async fn what_the_broker_answered_meanwhile_is_not_lost() {
     assert_eq!(stage.broker.count(Route::Bind), 3 * EACH);
 }
 
-/// Nothing is held: the API server goes while the operator is at any of its writes.
+/// No request is blocked: the API server fails during any of the operator's writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_operator_was_writing_is_written() {
     let mut stage = Stage::on_a_plane_of_its_own().await;

@@ -1,4 +1,5 @@
-//! Crashes, restarts and outages: one key per ServiceKey afterwards, none lost and none leaked.
+//! Crashes, restarts and outages: afterwards each ServiceKey has exactly one key; none is missing, and none is left
+//! behind.
 
 mod a_broker_in_trouble_is_reported_and_survived;
 mod a_restart_takes_up_every_key;

@@ -1,5 +1,5 @@
-//! Kill the operator again and again, at requests that chance picks, while keys come, change and go: there is one key
-//! each.
+//! Kills the operator repeatedly, at random requests, while users create, change and delete ServiceKeys. In the end
+//! each ServiceKey has exactly one key.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,9 +28,9 @@ use uuid::Uuid;
 
 const ROUNDS: usize = 20;
 const KEYS: usize = 10;
-/// ServiceKeys that a user makes, deletes, changes, or robs of their Secret in one round.
+/// ServiceKeys that a user creates, deletes, changes or deprives of their Secret in one round.
 const DISTURBED: usize = 4;
-/// About as many requests as a round takes: its start, and what is disturbed.
+/// The approximate number of requests in a round: for the start of the operator, and for the disturbed ServiceKeys.
 const REQUESTS: usize = 40;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,7 +52,7 @@ async fn killed_again_and_again_it_leaves_one_key_each() {
         }
         tokio::select! {
             Ok(()) = gate.wait_for_arrival() => {}
-            // It had less to do than chance wanted it to; it is killed at rest.
+            // The round had fewer requests than the random number; kill the operator at rest.
             () = rest(&stage, &names) => {}
         }
         operator.kill().await;
@@ -61,7 +61,8 @@ async fn killed_again_and_again_it_leaves_one_key_each() {
 
     let _operator = Process::start(&stage).await;
     for name in &names {
-        let there = stage.wait(stage.keys(), name, "alive or gone", |key| !key.is_some_and(is_being_deleted));
+        let there =
+            stage.wait(stage.keys(), name, "not being deleted", |key| !key.is_some_and(is_being_deleted));
         if there.await.is_none() {
             wishes.create(&stage, name).await;
         }
@@ -83,12 +84,12 @@ async fn killed_again_and_again_it_leaves_one_key_each() {
     assert!(asked_for.is_subset(&allowed), "{:?}", asked_for.difference(&allowed));
 }
 
-/// How many keys each ServiceKey may have had, by its UID.
+/// The number of keys that each ServiceKey may have had, by its UID.
 #[derive(Default)]
 struct Wishes(BTreeMap<Uuid, u32>);
 
 impl Wishes {
-    /// Makes the ServiceKey where there is none, or else deletes it, its Secret, or asks for another key.
+    /// Creates the ServiceKey if it does not exist. Otherwise deletes it or its Secret, or changes its parameters.
     async fn disturb(&mut self, stage: &Stage, name: &str, chance: &mut Rng) {
         let key = match stage.keys().get_opt(name).await.unwrap() {
             None => return self.create(stage, name).await,
@@ -97,7 +98,7 @@ impl Wishes {
         };
         match chance.u8(..3) {
             0 => drop(stage.keys().delete(name, &DeleteParams::default()).await.unwrap()),
-            // There may be none yet.
+            // The Secret may not exist yet.
             1 => drop(stage.secrets().delete(name, &DeleteParams::default()).await),
             _ => {
                 let change =
@@ -108,14 +109,14 @@ impl Wishes {
         }
     }
 
-    /// Makes a ServiceKey whose replaced keys are revoked at once.
+    /// Creates a ServiceKey whose replaced keys are revoked at once.
     async fn create(&mut self, stage: &Stage, name: &str) {
         let mut manifest = stage.key_manifest(name);
         manifest["spec"]["rotation"] = json!({"overlap": "0s"});
         self.0.insert(uid(&stage.create(manifest).await), 1);
     }
 
-    /// All bindings that may ever have been asked for.
+    /// All bindings that may ever have been requested.
     fn bindings(&self) -> BTreeSet<String> {
         let keys = self.0.iter().flat_map(|(owner, count)| (1..=*count).map(|number| (*owner, number)));
         let identities =
@@ -124,13 +125,13 @@ impl Wishes {
     }
 }
 
-/// Waits until every ServiceKey has the one key that it asks for, and its Secret, or is gone with both.
+/// Waits until every ServiceKey has exactly the key of its spec, and its Secret, or is gone with both.
 async fn rest(stage: &Stage, names: &[String]) {
     for name in names {
         let at_rest = |key: Option<&ServiceKey>| key.is_none_or(|key| has_its_key_only(stage, key));
         let there = stage.wait(stage.keys(), name, "at rest", at_rest).await.is_some();
         let as_it_should_be = |secret: Option<&Secret>| secret.is_some() == there;
-        stage.wait(stage.secrets(), name, "there just when its key is", as_it_should_be).await;
+        stage.wait(stage.secrets(), name, "present exactly if its ServiceKey is", as_it_should_be).await;
     }
 }
 

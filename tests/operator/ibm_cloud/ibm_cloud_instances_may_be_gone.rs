@@ -1,5 +1,5 @@
-//! An instance that is named by its id, and of which nothing is left, holds no deletion up. One that the login may not see
-//! does.
+//! An instance that is named by its id and completely gone does not block a deletion. An instance that the login may
+//! not see does.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::{
     ibm::{INSTANCE, IbmStage, KEY},
 };
 
-/// An account with an instance, and with others.
+/// A stage whose account has the usual instance, and this many others.
 async fn stage(others: usize) -> IbmStage {
     let mut ibm = FakeIbmCloud::builder();
     for number in 0..others {
@@ -32,7 +32,7 @@ impl IbmStage {
     }
 }
 
-/// The account is in the status, so that a restart does not forget it.
+/// The status contains the account, so a restarted operator still knows it.
 #[rstest]
 #[case::a_role(json!({}))]
 #[case::a_service_id_of_its_own(json!({"ibmCloud": {"access": {"roles": ["Writer"]}}}))]
@@ -51,7 +51,7 @@ async fn a_key_goes_with_its_instance(#[case] fields: Value, #[values(false, tru
     drop(operator);
 }
 
-/// The Secret holds nothing that works any more.
+/// The Secret contains only credentials that no longer work.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_living_service_key_says_that_its_instance_is_gone() {
     let stage = stage(1).await;
@@ -63,7 +63,7 @@ async fn a_living_service_key_says_that_its_instance_is_gone() {
         (of(ConditionType::Ready), of(ConditionType::Rotating))
             == (Some(Reason::KeyLost.as_str()), Some(Reason::InstanceNotFound.as_str()))
     };
-    stage.wait(stage.keys(), KEY, "told that its instance is gone", is_told).await;
+    stage.wait(stage.keys(), KEY, "reporting that its instance is gone", is_told).await;
     assert_eq!(stage.count(&[Route::CreateKey]), 1);
     stage.delete_and_leave_no_key(KEY).await;
 }
@@ -79,7 +79,7 @@ async fn nothing_is_known_of_an_instance_whose_account_is_out_of_sight() {
         let ready = key.and_then(|key| key.condition(ConditionType::Ready));
         ready.is_some_and(|ready| ready.message.contains("does not exist, or the login may not see it"))
     };
-    stage.wait(stage.keys(), KEY, "told that its instance is out of sight", is_told).await;
+    stage.wait(stage.keys(), KEY, "reporting that its instance may be invisible", is_told).await;
     stage.abandon(KEY).await;
     stage.wait_gone(KEY).await;
 }

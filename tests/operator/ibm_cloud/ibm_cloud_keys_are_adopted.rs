@@ -1,5 +1,5 @@
-//! `adoption: IfExists` takes over a key that is there already, and never one that another ServiceKey has. Names are all
-//! that tells keys apart: what was taken over has ours.
+//! `adoption: IfExists` adopts an existing key, but never one that belongs to another ServiceKey. IBM Cloud
+//! distinguishes keys only by their names, so the operator renames an adopted key.
 
 use kube::api::{Patch, PatchParams};
 use rstest::rstest;
@@ -20,18 +20,18 @@ use crate::support::{
 
 const OTHER: &str = "other";
 const AUDITING: &str = "audit-events";
-/// A key that was made in a cluster that is no more, and rotated there.
+/// A key that was created and rotated in a cluster that no longer exists.
 const OF_A_LOST_CLUSTER: &str = "monitoring-creds-sk1a2b3c4d-6f1d3c1a-3f43-4d0c-9d5e-5f3f0c5f8a01-4";
 
 impl IbmStage {
-    /// A ServiceKey that takes over the key that the tutorial's ServiceKey would have.
+    /// Creates a ServiceKey that adopts the key of the tutorial's ServiceKey.
     async fn ask_for_what_is_there(&self, name: &str, fields: Value) -> ServiceKey {
         let mut wanted = json!({"keyName": KEY, "adoption": "IfExists"});
         wanted.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         self.ask_for_key_with(name, wanted).await
     }
 
-    /// Waits until the ServiceKey has this key and no other, by our name, and none was made.
+    /// Waits until the ServiceKey has only this key, under the operator's name, and fails if another key was created.
     async fn assert_is_adopted(&self, key: &Key) -> ServiceKey {
         let ready = self.wait_ready_with_the_one_key(KEY).await;
         let keys = self.ibm.keys();
@@ -41,13 +41,13 @@ impl IbmStage {
         ready
     }
 
-    /// Lets the provider name a lost cluster.
+    /// Adds a cluster that no longer exists to the provider's `adoptFromClusters`.
     async fn name_the_lost_cluster(&self, cluster: &str) {
         let lost = Patch::Merge(json!({"spec": {"ibmCloud": {"adoptFromClusters": [cluster]}}}));
         self.api::<KeyProvider>().patch("ibm", &PatchParams::default(), &lost).await.unwrap();
     }
 
-    /// Fails unless this key is as it was.
+    /// Fails unless this key is unchanged, and no key was created.
     fn assert_is_left_alone(&self, key: &Key) {
         assert_eq!(self.ibm.key(&key.guid).as_ref(), Some(key));
         assert_eq!(self.count(&[Route::CreateKey, Route::RenameKey]), 0);
@@ -85,7 +85,7 @@ async fn a_key_made_by_hand_is_taken_over_rotated_and_revoked() {
     stage.delete_and_leave_no_key(KEY).await;
 }
 
-/// A cluster was lost, and its ServiceKeys are made again in another one, whose provider names the lost one.
+/// A cluster is gone, and its ServiceKeys are created again in a new one, whose provider names the old cluster.
 #[rstest]
 #[case::by_its_id("1a2b3c4d-3f43-4d0c-9d5e-5f3f0c5f8a01")]
 #[case::by_the_digits_in_the_name("1a2b3c4d")]
@@ -104,7 +104,7 @@ async fn a_key_of_a_lost_cluster_is_found_again(#[case] cluster: &str) {
     stage.delete_and_leave_no_key(KEY).await;
 }
 
-/// What `deletionPolicy: Retain` left behind bears no mark.
+/// A key that `deletionPolicy: Retain` left behind has no mark.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_was_retained_is_taken_up_again() {
     let stage = IbmStage::set().await;
@@ -115,7 +115,7 @@ async fn a_key_that_was_retained_is_taken_up_again() {
     stage.wait_gone(KEY).await;
     stage.ask_for_what_is_there(KEY, json!({})).await;
     stage.wait_ready_with_the_one_key(KEY).await;
-    assert_eq!(stage.ibm.keys().len(), 1, "another one was made");
+    assert_eq!(stage.ibm.keys().len(), 1, "another key was created");
     stage.delete_and_leave_no_key(KEY).await;
 }
 
@@ -147,7 +147,7 @@ async fn the_key_of_a_living_service_key_is_its_own() {
     assert_eq!(stage.count(&[Route::RenameKey]), 0);
     stage.assert_holds(&theirs, &stage.ibm.live_keys()[0]).await;
 
-    // Names need not be unique: whoever wants no other's key has one made.
+    // Names of keys need not be unique. Without adoption, the operator creates a second key with this name.
     stage.change_key(OTHER, json!({"adoption": "Never"})).await;
     stage.wait_ready(OTHER).await;
     stage.delete_key(OTHER).await;

@@ -1,4 +1,4 @@
-//! What `ibmcloud resource service-key-create`, `service-key` and `service-key-delete` do, declared.
+//! The declarative equivalent of `ibmcloud resource service-key-create`, `service-key` and `service-key-delete`.
 
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -13,8 +13,8 @@ use crate::support::{
 
 const AUDITING: &str = "audit-events";
 
-/// The steps of the documentation: a token, the instance by its name, the key, the list of keys, and its deletion. The
-/// `service_key` outlives the key.
+/// The steps of IBM's documentation: a token, the instance by its name, the key, the list of keys, and its deletion.
+/// The `service_key` stays valid after the key is deleted.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_auditing_key_is_made_listed_and_deleted() {
     let ibm = FakeIbmCloud::builder().instance(Instance::auditing(AUDITING)).start().await.unwrap();
@@ -42,7 +42,7 @@ async fn an_auditing_key_is_made_listed_and_deleted() {
     assert!(note.contains("key 1 was revoked, but its `service_key` remains valid"), "{note}");
 }
 
-/// Whatever a rotation does, the next key is about the same `service_key`.
+/// A rotation of either kind returns the same `service_key`.
 #[rstest]
 #[case::in_order(json!({"overlap": "0s"}), 2)]
 #[case::after_making_room(json!({"strategy": "Replace"}), 1)]
@@ -62,7 +62,7 @@ async fn a_rotation_of_an_auditing_key_is_told_to_be_ineffective(
         let rotating = key.and_then(|key| key.condition(ConditionType::Rotating));
         rotating.is_some_and(|condition| condition.reason == Reason::RotationIneffective.as_str())
     };
-    stage.wait(stage.keys(), KEY, "told that nothing changes", is_told).await;
+    stage.wait(stage.keys(), KEY, "reporting that the rotation has no effect", is_told).await;
     assert_eq!((stage.ibm.keys().len(), stage.ibm.live_keys().len()), (2, living));
     let secret = entries(&stage.secrets().get(KEY).await.unwrap());
     assert_eq!(Some(&secret["service_key"]), stage.ibm.service_key(AUDITING).as_ref());
@@ -86,7 +86,7 @@ async fn the_service_id_of_an_auditing_key_is_administrator_and_manager() {
     ];
     assert_eq!(policies.iter().map(|policy| policy.roles.clone()).collect::<Vec<_>>(), [expected]);
     assert_eq!(policies[0].attribute("serviceInstance"), stage.ibm.instance_guid(AUDITING).as_deref());
-    assert_eq!(stage.ibm.live_keys()[0].role, None, "the policy says what the key may do");
+    assert_eq!(stage.ibm.live_keys()[0].role, None, "the policy grants the key's access");
     stage.delete_and_leave_no_key(KEY).await;
 }
 
@@ -146,7 +146,7 @@ async fn a_key_has_the_role_that_is_asked_for(
     assert_eq!(stage.count(&[Route::Roles]), lists_of_roles);
 }
 
-/// Cloud Databases have platform roles only.
+/// Cloud Databases have only platform roles.
 #[rstest]
 #[case::by_default(json!({}))]
 #[case::as_it_is_said(json!({"ibmCloud": {"role": "NONE"}}))]
@@ -161,8 +161,8 @@ async fn a_key_of_a_service_without_roles_has_none(#[case] fields: Value) {
     stage.delete_and_leave_no_key(KEY).await;
 }
 
-/// What `kubectl describe` shows comes with the key itself. Where the status was lost, it comes from the Secret, and the id
-/// from the remote side.
+/// The answer that creates the key contains these fields. If the status is missing, the operator restores them from the
+/// Secret, and the id from the remote side.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_status_tells_role_and_creator_and_they_outlast_it() {
     let stage = IbmStage::set().await;
@@ -182,7 +182,7 @@ async fn the_status_tells_role_and_creator_and_they_outlast_it() {
     let routes = stage.routes_since(calls);
     let count = |route| routes.iter().filter(|called| **called == route).count();
     assert_eq!(count(Route::CreateKey), 0);
-    assert!(count(Route::Key) <= 1, "one look-up shows its id: {routes:?}");
+    assert!(count(Route::Key) <= 1, "one lookup returns the key's id: {routes:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

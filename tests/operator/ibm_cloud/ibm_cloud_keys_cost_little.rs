@@ -1,4 +1,4 @@
-//! What a key costs at IBM Cloud, counted: one look for it, and its creation. All are watched together.
+//! Counts the calls for a key at IBM Cloud: one lookup and one creation. Lists watch all keys together.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::support::{
 };
 
 const MANY: usize = 100;
-/// How long nothing has to happen for it to count as rest.
+/// The operator is at rest if it sends no request for this long.
 const REST: Duration = Duration::from_secs(10);
-/// Often enough for nobody to wait.
+/// Often enough that no test waits for a check.
 const OFTEN: Duration = Duration::from_millis(200);
 
 async fn roomy() -> FakeIbmCloud {
@@ -33,14 +33,14 @@ async fn many_keys_cost_two_requests_each_and_nothing_after_a_restart() {
     assert_eq!(stage.count(&[Route::Token]), 1);
     let mut once = stage.routes_since(before);
     once.retain(|route| ![Route::Keys, Route::CreateKey].contains(route));
-    assert_eq!(once, [Route::Instances, Route::Roles], "these are for all keys");
+    assert_eq!(once, [Route::Instances, Route::Roles], "all keys share these calls");
     assert_eq!(stage.count(&[Route::CreateKey]), MANY);
     let calls = stage.ibm.calls().len();
     assert!(calls <= 2 * MANY + 6, "{calls} calls for {MANY} keys");
 
     drop(operator);
     let _operator = stage.start_operator().await;
-    // Proves that nothing happens, which no watch can tell.
+    // Proves that nothing happens, which no watch can show.
     tokio::time::sleep(REST).await;
     let check = [Route::Token, Route::Instances, Route::Keys];
     assert_eq!(
@@ -62,12 +62,12 @@ async fn ten_requests_show_a_thousand_keys() {
         .wait_for_calls(|calls| calls.iter().filter(|call| call.route == Route::Keys).count() >= 10)
         .await
         .unwrap();
-    // Proves that nothing follows, which no watch can tell.
+    // Proves that no call follows, which no watch can show.
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(stage.count(&[Route::Keys]), 10);
 }
 
-/// The account has more instances than a page; by its name one is found with one request all the same.
+/// The account has more instances than fit on a page. One request finds an instance by its name anyway.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_among_many_is_found_with_one_request() {
     let mut ibm = FakeIbmCloud::builder().without_instances();
@@ -83,8 +83,8 @@ async fn an_instance_among_many_is_found_with_one_request() {
     assert_eq!(stage.count(&[Route::Instances]) - before, 1);
 }
 
-/// Two tokens and more go by, while the provider is looked at all the time. That none is shown after its end is what the
-/// fake holds against its clients.
+/// More than two tokens expire while the operator frequently checks the provider. The fake treats the use of an expired
+/// token as an error.
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_are_renewed_before_they_end() {
     let ibm = FakeIbmCloud::builder().token_lifetime(Duration::from_secs(5)).start().await.unwrap();
@@ -102,7 +102,7 @@ async fn tokens_are_renewed_before_they_end() {
     assert!(!stage.ibm.key(first).unwrap().removed);
     assert_eq!(stage.ibm.keys().len(), 2);
     let refused = |call: &Call| call.status == Some(401);
-    assert!(!stage.ibm.calls().iter().any(refused), "a token was shown too late");
+    assert!(!stage.ibm.calls().iter().any(refused), "the operator used an expired token");
 }
 
 #[tokio::test(flavor = "multi_thread")]

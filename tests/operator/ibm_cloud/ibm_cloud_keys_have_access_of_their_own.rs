@@ -1,5 +1,5 @@
-//! A key of IBM Cloud may act as a service ID that is made for it, with a policy for what its consumer needs. Both go with
-//! it, whatever happens in between.
+//! A key of IBM Cloud may act as a service ID that the operator creates for it, with a policy for the access of its
+//! consumer. Both are deleted with the key, whatever happens in between.
 
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ use crate::support::{
 const WRITER: &str = "crn:v1:bluemix:public:iam::::serviceRole:Writer";
 const VIEWER: &str = "crn:v1:bluemix:public:iam::::role:Viewer";
 
-/// What a ServiceKey says that wants a service ID of its own.
+/// The fields of a ServiceKey that requests its own service ID.
 fn own_access() -> Value {
     let bucket =
         json!([{"name": "resourceType", "value": "bucket"}, {"name": "resource", "value": "events"}]);
@@ -28,11 +28,11 @@ fn own_access() -> Value {
 }
 
 impl IbmStage {
-    /// Fails unless there is one key, which acts as the one service ID, for which there is one policy.
+    /// Fails unless there is exactly one key, the one service ID as which it acts, and one policy for that.
     fn assert_one_of_each(&self) -> (Key, ServiceId, Policy) {
         let (keys, ids, policies) = (self.ibm.live_keys(), self.ibm.service_ids(), self.ibm.policies());
         let ([key], [id], [policy]) = (keys.as_slice(), ids.as_slice(), policies.as_slice()) else {
-            panic!("there is not one of each: {keys:#?}, {ids:#?}, {policies:#?}")
+            panic!("expected exactly one of each: {keys:#?}, {ids:#?}, {policies:#?}")
         };
         assert_eq!((key.service_id(), key.name.as_str()), (Some(id.crn.as_str()), id.name.as_str()));
         assert_eq!(policy.iam_id, id.iam_id);
@@ -45,7 +45,7 @@ impl IbmStage {
         assert_eq!(self.ibm.service_ids(), []);
     }
 
-    /// Waits until the operator has looked through all keys, which is no look for one of them.
+    /// Waits until the operator has listed all keys, so that later lists are lookups of a single key.
     async fn wait_until_listed(&self) {
         self.wait_for_provider("ibm").await;
         let listed =
@@ -116,7 +116,7 @@ async fn a_service_id_that_is_there_already_is_used_and_left_alone() {
     assert_eq!(stage.count(&of_iam), 0);
 }
 
-/// Each key has its own, so that the previous one goes on working for the overlap.
+/// Each key has its own service ID, so that the previous key works during the overlap.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_rotation_makes_the_next_service_id() {
     let stage = IbmStage::set().await;
@@ -171,7 +171,8 @@ async fn the_limit_of_service_ids_is_told_in_ibms_own_words() {
     assert_eq!(stage.ibm.service_ids(), [by_hand]);
 }
 
-/// A refusal of the last step leaves the first ones for the next attempt, and nothing for good.
+/// If the last step is refused, the results of the earlier steps stay for the next attempt, and are deleted with the
+/// ServiceKey.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_made_for_a_key_that_is_refused_goes_with_its_service_key() {
     let ibm = FakeIbmCloud::builder().without_instances().instance(Instance::new(INSTANCE).key_limit(1));
@@ -206,7 +207,7 @@ async fn a_lost_answer_leaves_one_of_each(
     stage.ask_for_key_with(KEY, own_access()).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     stage.assert_one_of_each();
-    assert_eq!(stage.ibm.keys().len(), 1, "another one was made before");
+    assert_eq!(stage.ibm.keys().len(), 1, "another key was created first");
     stage.delete_and_leave_nothing(KEY).await;
 }
 
@@ -220,13 +221,13 @@ async fn a_lost_answer_to_a_deletion_leaves_nothing(
     let _operator = stage.start_operator().await;
     stage.ask_for_key_with(KEY, own_access()).await;
     stage.wait_ready(KEY).await;
-    // The client itself sends a GET or DELETE once more where it went out on a kept connection.
+    // The HTTP client itself repeats a GET or DELETE that failed on a reused connection.
     let cut = Fault::Cut.on(route).times(2);
     stage.ibm.inject(if effect { cut.after_effect() } else { cut });
     stage.delete_and_leave_nothing(KEY).await;
 }
 
-/// IBM Cloud deletes the policies of a service ID with it in some accounts.
+/// In some accounts, IBM Cloud deletes the policies of a service ID with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_that_is_gone_already_is_no_obstacle() {
     let quirks = Quirks { policies_go_with_service_ids: true, ..Quirks::default() };
@@ -239,7 +240,7 @@ async fn a_policy_that_is_gone_already_is_no_obstacle() {
     stage.delete_and_leave_nothing(KEY).await;
 }
 
-/// The service ID shows late: it is not made twice, and not forgotten either.
+/// The service ID takes effect late, after the operator has created another one. Both are deleted with the key.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_id_that_is_made_late_goes_with_the_key() {
@@ -271,7 +272,7 @@ async fn killed_while_it_makes_a_key(
     settled(&stage, KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     stage.assert_one_of_each();
-    assert_eq!(stage.ibm.keys().len(), 1, "another one was made before");
+    assert_eq!(stage.ibm.keys().len(), 1, "another key was created first");
     stage.delete_and_leave_nothing(KEY).await;
 }
 
@@ -304,7 +305,7 @@ async fn killed_while_it_revokes_a_key(
     );
 }
 
-/// What was made for a key is revoked as well where its instance was deleted with the key in it.
+/// If the instance was deleted with its keys, the operator still deletes the service ID and the policy.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_id_outlives_no_instance() {
     let stage = IbmStage::set().await;

@@ -1,5 +1,6 @@
-//! Keys of IBM Cloud with this operator's mark that no ServiceKey has are reported, and revoked where the provider says
-//! so. Their names tell the cluster, and no namespace: what a ClusterKeyProvider may not do because of that is here too.
+//! The operator reports keys of IBM Cloud with its own mark that no ServiceKey has, and revokes them if the provider
+//! says so. The names of keys contain the cluster but no namespace, so a ClusterKeyProvider may not adopt every key;
+//! this is tested here too.
 
 use std::ops::{Deref, DerefMut};
 
@@ -15,7 +16,7 @@ use crate::support::{
 
 const OF_ANOTHER_CLUSTER: &str = "left-sk1a2b3c4d-6f1d3c1a-3f43-4d0c-9d5e-5f3f0c5f8a01-1";
 
-/// A cluster whose operator looks at the one account of IBM Cloud all the time.
+/// A cluster whose operator frequently checks its one account of IBM Cloud.
 struct IbmCluster {
     cluster: Cluster,
     ibm: FakeIbmCloud,
@@ -48,14 +49,14 @@ impl IbmCluster {
         Self { cluster, ibm }
     }
 
-    /// A ServiceKey that is ready, and its key.
+    /// Creates a ServiceKey, waits until it is ready, and returns its key.
     async fn ready(&self, name: &str, fields: Value) -> Key {
         self.ask_for(name, INSTANCE, fields).await;
         let told = self.wait_ready(name).await.status.unwrap().key.unwrap();
         self.ibm.key(&told.id).unwrap()
     }
 
-    /// Waits until this many lists of all keys have been answered from now on.
+    /// Waits for the answers to this many further lists of all keys.
     async fn wait_for_lists(&self, more: usize) {
         let answered = |calls: &[Call]| {
             calls.iter().filter(|call| call.route == Route::Keys && call.status.is_some()).count()
@@ -86,7 +87,7 @@ async fn a_key_that_nobody_has_is_reported_and_stays() {
     assert!(metrics.contains(&format!("{orphans} 1")), "{metrics}");
     assert_eq!(cluster.living().len(), 4);
 
-    // Whoever sees to it by hand is told no longer.
+    // The report ends once the key was deleted by hand.
     assert!(cluster.ibm.forget(&left.guid));
     cluster.wait_for_orphans(None).await;
 }
@@ -106,7 +107,7 @@ async fn a_key_that_nobody_has_is_revoked_where_the_provider_says_so() {
     cluster.wait_for_lists(3).await;
     cluster.wait_for_orphans(None).await;
     assert_eq!(cluster.living(), [kept.guid, by_hand.guid, theirs.guid]);
-    // What was made for it goes with it.
+    // Its policy and service ID are deleted with it.
     assert_eq!((cluster.ibm.policies(), cluster.ibm.service_ids()), (vec![], vec![]));
     let metrics = cluster.metrics();
     assert!(metrics.contains(r#"servicekeys_orphans_revoked_total{backend="IbmCloud"} 1"#), "{metrics}");
@@ -119,12 +120,13 @@ async fn a_key_that_is_to_be_retained_is_no_orphan() {
     cluster.delete("retained").await;
     cluster.wait_for_lists(3).await;
     let keys = cluster.ibm.live_keys();
-    let [key] = keys.as_slice() else { panic!("there is not one key: {keys:#?}") };
+    let [key] = keys.as_slice() else { panic!("expected exactly one key: {keys:#?}") };
     assert_eq!((&key.guid, key.name.as_str()), (&retained.guid, "retained"));
     cluster.wait_for_orphans(None).await;
 }
 
-/// A ServiceKey that came back from a backup may know less than there is; only a person can tell what is right.
+/// A ServiceKey that was restored from a backup may not name all its keys. Only a person can decide whether such a key
+/// is needed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_its_service_key_does_not_know_is_never_revoked_by_itself() {
     let cluster = IbmCluster::start("Delete").await;
@@ -136,7 +138,7 @@ async fn a_key_that_its_service_key_does_not_know_is_never_revoked_by_itself() {
     assert_eq!(cluster.living(), [known.guid, unknown.guid]);
 }
 
-/// Two requests for one key took effect. The status tells which of the two the Secret holds, and the other one goes with it.
+/// Two requests for the same key took effect. The status names the one in the Secret; the other one is deleted with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_key_of_the_same_name_is_reported_and_goes_with_the_first() {
     let cluster = IbmCluster::start("Delete").await;
@@ -152,7 +154,7 @@ async fn a_second_key_of_the_same_name_is_reported_and_goes_with_the_first() {
     cluster.wait_for_orphans(None).await;
 }
 
-/// Whose a marked key was is not known: any tenant of the provider could name it.
+/// A key's mark names no namespace, so any tenant of the provider could claim such a key.
 #[tokio::test(flavor = "multi_thread")]
 async fn through_a_shared_login_only_keys_without_a_mark_are_taken_over() {
     let cluster = IbmCluster::start("Report").await;

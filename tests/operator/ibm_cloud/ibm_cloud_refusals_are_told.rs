@@ -1,4 +1,4 @@
-//! What IBM Cloud refuses, redacts or can't do is told in words that say what to do about it.
+//! The operator reports what IBM Cloud refuses, redacts or can't do, with the next step for the user.
 
 use kube::api::{Patch, PatchParams};
 use rstest::rstest;
@@ -76,7 +76,11 @@ async fn more_instances_of_one_name_than_a_page_holds_are_several() {
     let before = stage.count(&[Route::Instances]);
     stage.ask_for_key_with(KEY, json!({"instance": {"name": "twin"}})).await;
     stage.wait_key(KEY, Reason::BindRejected).await.says("name it by `crn` or `id`");
-    assert_eq!(stage.count(&[Route::Instances]) - before, 1, "two instances of one name are enough to know");
+    assert_eq!(
+        stage.count(&[Route::Instances]) - before,
+        1,
+        "the first page already shows two such instances"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,7 +125,8 @@ async fn the_limit_of_keys_is_told_in_ibms_own_words() {
     assert_eq!(stage.ibm.live_keys(), [by_hand]);
 }
 
-/// A base role is told by its name, so that only the refusal shows that the service lacks it.
+/// The operator sends the name of a base role without looking it up. Only the refusal shows that the service does not
+/// have this role.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_base_role_that_the_service_does_not_have_is_told_with_those_that_it_has() {
     let instance = Instance::new(INSTANCE).roles(["Reader"]);
@@ -139,7 +144,7 @@ async fn a_base_role_that_the_service_does_not_have_is_told_with_those_that_it_h
     stage.delete_and_leave_no_key(KEY).await;
 }
 
-/// The caller's access decides, and not the role of the key.
+/// The access of the operator's login decides, not the role of the key.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_auditing_key_whose_service_key_the_login_may_not_see_is_told() {
     let editor = Login::api_key("editor", API_KEY).access(Access::Editor);
@@ -184,7 +189,8 @@ async fn credentials_that_are_redacted_at_their_creation_are_no_missing_key(
     stage.delete_and_leave_no_key(KEY).await;
 }
 
-/// What is shown once, and not even then: no look shows it, so another key follows when the user says so.
+/// IBM Cloud shows these credentials once, and even then redacted. No lookup shows them again, so the user has to
+/// request another key.
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_that_are_shown_once_and_were_redacted_then_need_another_key() {
     let quirks =
@@ -204,7 +210,7 @@ async fn credentials_that_are_shown_once_and_were_redacted_then_need_another_key
     stage.delete_and_leave_no_key(KEY).await;
 }
 
-/// Whoever lost the Secret, and may not read the credentials again, has to have another key.
+/// If the Secret is deleted and the credentials can't be read again, the operator creates another key.
 #[rstest]
 #[case::shown_again(false, None, 1)]
 #[case::shown_once(true, None, 2)]
@@ -231,12 +237,12 @@ async fn a_lost_secret_is_repaired(
             secret.is_some_and(|secret| entries(secret).contains_key("apikey"))
         })
         .await;
-    // A key that nobody asked to replace stays for an hour.
+    // A key that was replaced without the user's request stays for an hour.
     let keys = stage.ibm.wait_until(|keys| keys.len() == usize::try_from(sequence).unwrap()).await.unwrap();
     assert!(keys.iter().all(|key| !key.removed), "{keys:?}");
 }
 
-/// Neither changed templates nor changed parameters wait for credentials that are not shown any more.
+/// Changed templates and parameters do not wait for credentials that can't be read again.
 #[rstest]
 #[case::template(json!({"secret": {"template": {"data": {"key": "{{ apikey }}"}}}}), "key")]
 #[case::parameters(json!({"parameters": {"HMAC": true}}), "cos_hmac_keys")]

@@ -1,5 +1,5 @@
-//! The cluster is as it was some time ago, wholly or in parts, and the remote sides are not: no key is revoked whose
-//! credentials the Secret holds, and what the cluster knows no more is found.
+//! The whole cluster or a part of it is restored to an earlier state, but the remote sides are not. The operator
+//! revokes no key whose credentials are in the Secret, and finds the keys that the restored objects do not name.
 
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Secret;
@@ -18,10 +18,9 @@ use crate::support::{
     stage::{Running, Stage, entries},
 };
 
-/// As in the tests of rotations.
 const NAME: &str = "monitoring-creds";
 
-/// A ServiceKey and its Secret, as they were once.
+/// A ServiceKey and its Secret at an earlier time.
 struct Backup {
     key: ServiceKey,
     secret: Secret,
@@ -32,7 +31,7 @@ impl Backup {
         Self { key: stage.keys().get(NAME).await.unwrap(), secret: stage.secrets().get(NAME).await.unwrap() }
     }
 
-    /// Writes the ServiceKey back. Nobody may look at it meanwhile.
+    /// Writes the ServiceKey back. No operator may be running.
     async fn restore_key(&self, stage: &Stage) {
         let (keys, parameters) = (stage.keys(), PostParams::default());
         let mut key = ServiceKey { status: None, ..self.key.clone() };
@@ -56,7 +55,7 @@ impl Backup {
 }
 
 impl Stage {
-    /// Makes the next keys, up to this one.
+    /// Rotates until this key is the current one.
     async fn rotate_to(&self, last: u32) {
         let first = sequence(&self.keys().get(NAME).await.unwrap()).unwrap() + 1;
         for number in first..=last {
@@ -65,7 +64,7 @@ impl Stage {
         }
     }
 
-    /// The numbers of the keys that the broker has.
+    /// The numbers of the keys at the broker.
     async fn living(&self) -> Vec<u32> {
         let uid = self.keys().get(NAME).await.unwrap().uid().unwrap().parse().unwrap();
         let numbers = (1..10).filter(|number| {
@@ -80,7 +79,7 @@ fn sequence(key: &ServiceKey) -> Option<u32> {
     Some(key.status.as_ref()?.key.as_ref()?.sequence)
 }
 
-/// A stage with a ServiceKey that has its first key, and the time at which it had.
+/// A stage with a ServiceKey that has its first key, and a backup of that state.
 async fn begin(offering: &str, plan: &str, overlap: &str) -> (Stage, Running, Backup) {
     let stage = Stage::with_instance(offering, plan).await;
     let operator = stage.start_operator().await;
@@ -89,7 +88,8 @@ async fn begin(offering: &str, plan: &str, overlap: &str) -> (Stage, Running, Ba
     (stage, operator, backup)
 }
 
-/// A broker lists no keys, so nothing tells that the one in the Secret is gone. The next rotations find what is left.
+/// A broker can't list keys, so the operator does not notice that the key in the Secret is gone. The next rotations
+/// find the remaining keys.
 #[rstest]
 #[case::ordinary("small")]
 #[case::with_predecessors("rotating")]
@@ -105,8 +105,12 @@ async fn keys_that_the_cluster_knows_no_more_are_found_by_their_numbers(#[case] 
     let _operator = stage.start_operator().await;
     stage.rotate_to(2).await;
     stage.wait_settled_with(2).await;
-    assert_eq!(stage.living().await, [2, 3], "the first is gone, the second was made again");
-    assert_eq!(stage.broker.count(Route::Unbind), unbinds + 1, "that the first is gone was confirmed");
+    assert_eq!(stage.living().await, [2, 3], "the first key is gone, the second was requested again");
+    assert_eq!(
+        stage.broker.count(Route::Unbind),
+        unbinds + 1,
+        "one request confirmed that the first key is gone"
+    );
     stage.rotate_to(3).await;
     stage.wait_settled_with(3).await;
     stage.wait_ready_with_the_only_key(NAME).await;
@@ -134,7 +138,8 @@ async fn a_key_that_was_made_before_is_taken_up_and_none_is_revoked() {
     stage.delete_and_leave_nothing(NAME).await;
 }
 
-/// The broker refuses to make a key from other parameters in the place of the one that it has.
+/// The broker refuses to create a key with an id that it already has, from other parameters. The operator first revokes
+/// the existing key.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_was_made_from_other_fields_makes_room() {
     let (stage, operator, backup) = begin("postgresql", "small", "0s").await;
@@ -160,7 +165,7 @@ async fn keys_between_an_older_status_and_the_secret_are_revoked() {
     backup.restore_key(&stage).await;
     assert!(stage.living().await.ends_with(&[2, 3]));
 
-    // What the restored ServiceKey asks for is what the third key was made from.
+    // The restored ServiceKey now requests exactly the fields from which the third key was created.
     stage.request_rotation(json!("key 3")).await;
     let operator = stage.start_operator().await;
     let replaced = |key: &ServiceKey| {
@@ -174,7 +179,7 @@ async fn keys_between_an_older_status_and_the_secret_are_revoked() {
     let _operator = stage.start_operator_ahead(SignedDuration::from_hours(2)).await;
     stage.wait_settled_with(3).await;
     stage.wait_ready_with_the_only_key(NAME).await;
-    assert!(entries(&stage.secrets().get(NAME).await.unwrap()) == held, "the Secret was right all the time");
+    assert!(entries(&stage.secrets().get(NAME).await.unwrap()) == held, "the Secret stayed the same");
     stage.delete_and_leave_nothing(NAME).await;
 }
 
@@ -191,7 +196,7 @@ async fn keys_between_an_older_status_and_the_secret_go_with_the_servicekey() {
     assert_eq!(stage.broker.bindings(), []);
 }
 
-/// The Secret comes from a backup: the credentials of the current key are read again, or there is another key.
+/// The Secret comes from a backup. The operator reads the credentials of the current key again, or creates another key.
 #[rstest]
 #[case::that_can_be_read_again("postgresql", "small", 3)]
 #[case::that_are_shown_once("metrics", "basic", 4)]
@@ -218,19 +223,19 @@ async fn a_secret_that_is_older_than_the_status_gets_credentials_that_work(
             secret.is_some_and(|secret| secret.data != backup.secret.data)
         })
         .await;
-    stage.wait(stage.keys(), NAME, "on its last key", |key| key.and_then(sequence) == Some(expected)).await;
-    // A key that was replaced without being asked for stays for an hour.
+    stage.wait(stage.keys(), NAME, "with its last key", |key| key.and_then(sequence) == Some(expected)).await;
+    // A key that was replaced without the user's request stays for an hour.
     drop(operator);
     let _operator = stage.start_operator_ahead(SignedDuration::from_hours(2)).await;
     stage.wait_settled_with(expected).await;
     stage.wait_ready_with_the_only_key(NAME).await;
-    // Where they are not shown, the bind is repeated first.
+    // If the broker does not show the credentials again, the operator first repeats the bind.
     let more = usize::try_from(expected - 3).unwrap();
     assert_eq!(stage.broker.count(Route::Bind) - binds, 2 * more);
     stage.delete_and_leave_nothing(NAME).await;
 }
 
-/// It was deleted in the time that did not happen: its key is gone, and it is there again.
+/// The ServiceKey was deleted after the backup, so its key is gone, and then restored.
 #[rstest]
 #[case::and_goes_on_living(true)]
 #[case::and_is_deleted_again(false)]
@@ -248,7 +253,7 @@ async fn a_servicekey_comes_back_without_its_key(#[case] lives: bool) {
     stage.delete_and_leave_nothing(NAME).await;
 }
 
-/// Where keys are listed, the one that is gone is missed, and the next one takes its place.
+/// Cloud Foundry can list keys, so the operator notices the missing key and replaces it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_a_cloud_foundry_has_no_more_is_missed() {
     let stage = FoundryStage::set().await;
@@ -263,7 +268,7 @@ async fn a_key_that_a_cloud_foundry_has_no_more_is_missed() {
     drop(operator);
     backup.restore(&stage).await;
 
-    // The first key is looked at itself, and once more when it is revoked.
+    // The operator looks up the first key once because the list does not show it, and once more before it is revoked.
     stage.foundry.allow_look_ups(2);
     let _operator = stage.start_operator().await;
     stage.wait_event(NAME, Reason::KeyLost.as_str()).await;
@@ -271,7 +276,7 @@ async fn a_key_that_a_cloud_foundry_has_no_more_is_missed() {
     let second = stage.foundry.key_named(INSTANCE, &later_name(&key, NAME, 2)).unwrap();
     stage.assert_holds(&key, &second).await;
     let third = stage.foundry.key_named(INSTANCE, &later_name(&key, NAME, 3)).unwrap();
-    assert!(third.is_live(), "nobody but the user can tell which of the two is right");
+    assert!(third.is_live(), "only the user can decide between the two keys");
 
     stage.rotate_to(3).await;
     let key = stage.wait_settled_with(3).await;
@@ -293,14 +298,14 @@ async fn a_key_that_ibm_cloud_has_no_more_is_missed() {
     drop(operator);
     backup.restore(&stage).await;
 
-    // A key that is younger than a minute may only not show yet.
+    // IBM Cloud may not show a key within a minute after its creation.
     let _operator = stage.start_operator_ahead(SignedDuration::from_mins(1)).await;
     stage.wait_event(NAME, Reason::KeyLost.as_str()).await;
     let key = stage.wait_settled_with(2).await;
     let keys = stage.ibm.live_keys();
-    let [kept, second] = keys.as_slice() else { panic!("there are not two keys: {keys:#?}") };
+    let [kept, second] = keys.as_slice() else { panic!("expected exactly two keys: {keys:#?}") };
     stage.assert_holds(&key, second).await;
-    assert_eq!(kept, &third, "nobody but the user can tell which of the two is right");
+    assert_eq!(kept, &third, "only the user can decide between the two keys");
 
     stage.rotate_to(3).await;
     let key = stage.wait_settled_with(3).await;

@@ -1,6 +1,6 @@
-//! What the release that is being made leaves in a cluster, for the releases after it to take over: see
-//! `an_upgrade_keeps_every_key`. A part of making a release:
-//! `RECORD_RELEASE=1 cargo test --test operator a_release_is_recorded` writes it to `tests/releases/`.
+//! Records the objects that the current release leaves in a cluster, so that later releases can test an upgrade from
+//! it: see `an_upgrade_keeps_every_key`. This is a step of making a release:
+//! `RECORD_RELEASE=1 cargo test --test operator a_release_is_recorded` writes the record to `tests/releases/`.
 
 use std::{collections::BTreeSet, env, fs, path::Path};
 
@@ -20,7 +20,7 @@ use crate::support::{
     stage::{Stage, wait},
 };
 
-/// Every field that a spec may have is in one of the recorded objects.
+/// The recorded objects together contain every field of every spec.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_recorded_has_every_field() {
     let release = record().await;
@@ -41,7 +41,7 @@ async fn what_is_recorded_has_every_field() {
     }
 }
 
-/// Collects the paths of the fields that none of the values has.
+/// Collects the paths of the fields that are in none of the values.
 fn find_missing(path: &str, schema: &Value, values: &[&Value], missing: &mut BTreeSet<String>) {
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         let path = format!("{path}.{name}");
@@ -58,8 +58,8 @@ fn find_missing(path: &str, schema: &Value, values: &[&Value], missing: &mut BTr
     }
 }
 
-/// Keys of all three kinds of remote side, with an operator that keeps them; and besides, where nobody serves them, all
-/// manifests that have to be accepted.
+/// Records keys at all three kinds of remote side, with an operator that maintains them. Also records, in a namespace
+/// that no operator serves, all manifests that the API server must accept.
 async fn record() -> Release {
     let (foundry, ibm) = tokio::join!(FakeCloudFoundry::builder().start(), FakeIbmCloud::builder().start());
     let (foundry, ibm) = (foundry.unwrap(), ibm.unwrap());
@@ -78,7 +78,7 @@ async fn record() -> Release {
         ibm_keys: ibm.live_keys().into_iter().map(of_ibm).collect(),
     };
     let objects = json!([stage.all_objects().await, stage.all_manifests().await].concat());
-    // The ports mean nothing to anybody later.
+    // The ports change with every run.
     let urls = urls(&stage.broker, &foundry, &ibm);
     let objects = urls.iter().fold(objects.to_string(), |text, (name, url)| {
         text.replace(&format!("\"{url}\""), &format!("\"{name}\""))
@@ -100,7 +100,7 @@ fn of_ibm(key: testkit::ibm_cloud::Key) -> IbmKey {
 }
 
 impl Stage {
-    /// Makes ServiceKeys of different kinds, and waits until all are as they are to be recorded.
+    /// Creates ServiceKeys of different kinds, and waits until all have the state to record.
     async fn make_keys(&self) {
         let extra = json!({
             "apiVersion": "v1",
@@ -146,7 +146,7 @@ impl Stage {
         wait(self.keys(), "rotating", "rotated", |key| key.is_some_and(rotated)).await;
     }
 
-    /// A binding as the operator asked for it.
+    /// A binding as the operator requested it.
     fn as_asked_for(&self, binding: testkit::broker::Binding) -> BrokerKey {
         let offering = self.broker.catalog().find(&self.instance.offering).unwrap();
         let plan = offering.find(&self.instance.plan).unwrap();
@@ -162,7 +162,7 @@ impl Stage {
         }
     }
 
-    /// All objects of the namespace that the operator had to do with, as the API server has them.
+    /// All objects of the namespace that concern the operator, as the API server stores them.
     async fn all_objects(&self) -> Vec<Value> {
         let kinds = [
             ApiResource::erase::<k8s_openapi::api::core::v1::Secret>(&()),
@@ -178,7 +178,7 @@ impl Stage {
         objects
     }
 
-    /// What becomes of `tests/good_manifests/` at the API server, without that it keeps them.
+    /// The manifests in `tests/good_manifests/` as the API server completes them in a dry run.
     async fn all_manifests(&self) -> Vec<Value> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/good_manifests");
         let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -186,7 +186,7 @@ impl Stage {
         let mut objects = Vec::new();
         for file in files {
             let text = fs::read_to_string(&file).unwrap();
-            // Where there are several documents, the later ones are edits.
+            // If a file has several documents, the later ones are edits of the first.
             let manifest: Value = serde_saphyr::from_str(text.split("\n---\n").next().unwrap()).unwrap();
             let name = file.file_stem().unwrap().to_str().unwrap().replace('_', "-");
             for manifest in in_every_kind(manifest, &name) {
@@ -196,7 +196,7 @@ impl Stage {
         objects
     }
 
-    /// The object that the API server makes of a manifest, as if it were where nobody serves it.
+    /// The object that the API server creates from a manifest, moved to the namespace that no operator serves.
     async fn as_accepted(&self, manifest: Value) -> Value {
         let dry_run = PatchParams { dry_run: true, ..PatchParams::apply("test") }.validation_strict();
         let kind = match manifest["kind"].as_str().unwrap() {
@@ -216,7 +216,7 @@ impl Stage {
     }
 }
 
-/// A provider may be of either kind; only the cluster's says which namespaces may use it, and only it may use the
+/// A provider may be of either kind. Only a ClusterKeyProvider names the namespaces that may use it, and may use the
 /// operator's own identity.
 fn in_every_kind(mut manifest: Value, name: &str) -> Vec<Value> {
     manifest["metadata"]["name"] = json!(name);
@@ -235,7 +235,7 @@ fn in_every_kind(mut manifest: Value, name: &str) -> Vec<Value> {
     vec![namespaced, manifest]
 }
 
-/// An object as it is to be stored again.
+/// The object in the form in which it can be stored again.
 fn as_stored(mut object: DynamicObject, kind: &ApiResource) -> Value {
     object.metadata.managed_fields = None;
     object.types =

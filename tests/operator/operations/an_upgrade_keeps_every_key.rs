@@ -1,5 +1,5 @@
-//! Today's definitions and today's operator take over what each release left in a cluster: nothing is made anew,
-//! nothing is lost, and what was accepted once stays valid.
+//! The current definitions and the current operator continue with the objects of each release. The operator creates no
+//! key again and loses none, and every object that was once accepted stays valid.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::{SignedDuration, Timestamp};
@@ -74,8 +74,8 @@ impl Upgrade {
         upgrade
     }
 
-    /// Makes the keys that the release left, under their names and with their marks, and tells what is called otherwise
-    /// than it was then: what remote sides choose themselves.
+    /// Creates the keys of the release, with their names and marks. Returns the identifiers that remote sides choose
+    /// themselves, before and now.
     async fn make_remote_keys(&self) -> Vec<(String, String)> {
         let Self { stage, foundry, ibm, release } = self;
         for key in &release.remote.bindings {
@@ -116,7 +116,8 @@ impl Upgrade {
         self.release.objects = serde_json::from_str(&text).unwrap();
     }
 
-    /// Stores the objects as they were. A status names the version of its Secret, which is another one here.
+    /// Stores the objects unchanged, except for the version of the Secret in a status: the stored Secret has a new
+    /// version.
     async fn store_objects(&self) {
         let plane = self.stage.plane;
         for secret in self.release.of_kind("Secret") {
@@ -138,7 +139,7 @@ impl Upgrade {
         }
     }
 
-    /// Nothing is pruned, and every object can still be edited, in parts that have nothing to do with each other.
+    /// The API server prunes nothing, and every object can still be edited in unrelated fields.
     async fn assert_all_is_valid(&self) {
         let unserved = self
             .release
@@ -160,7 +161,7 @@ impl Upgrade {
             };
             let edited =
                 api.patch(name, &PatchParams::default().validation_strict(), &Patch::Merge(&edit)).await;
-            edited.unwrap_or_else(|error| panic!("{kind} `{name}` can't be edited any more: {error}"));
+            edited.unwrap_or_else(|error| panic!("{kind} `{name}` can no longer be edited: {error}"));
         }
     }
 
@@ -173,14 +174,14 @@ impl Upgrade {
         }
     }
 
-    /// The ServiceKeys that were served, ready or not.
+    /// The ServiceKeys that the operator served, ready or not.
     fn served(&self) -> Vec<&str> {
         let served = self.release.of_kind("ServiceKey");
         let served = served.filter(|key| key["metadata"]["namespace"] == self.stage.namespace);
         served.map(|key| key["metadata"]["name"].as_str().unwrap()).collect()
     }
 
-    /// How many keys were asked for.
+    /// The number of keys that were requested.
     fn asked_for(&self) -> [usize; 3] {
         [
             self.stage.broker.count(Route::Bind),
@@ -189,18 +190,19 @@ impl Upgrade {
         ]
     }
 
-    /// Starts today's operator a minute after the record was made: what the statuses say of times is still to come.
+    /// Starts the current operator with a clock one minute after the record, before the times that the statuses
+    /// announce.
     async fn start_operator(&self) -> Running {
         let then = self.release.remote.recorded_at + SignedDuration::from_mins(1);
         self.stage.start_operator_ahead(then.duration_since(Timestamp::now())).await
     }
 
-    /// The operator has nothing to do with the keys that were there, and goes on to serve them.
+    /// The operator sends no request for the existing keys, and continues to serve them.
     async fn assert_keys_stay(&self) {
         let stage = &self.stage;
         let before = self.asked_for();
         let operator = self.start_operator().await;
-        // By then it has seen all the others.
+        // Once this key is ready, the operator has reconciled all others.
         stage.create_key("new").await;
         stage.wait_ready("new").await;
         for name in self.served() {
@@ -214,7 +216,7 @@ impl Upgrade {
                 && request.name != "new"
                 && request.verb != "create"
         });
-        assert_eq!(others.len(), 0, "what was there is to stay as it is:\n{others}");
+        assert_eq!(others.len(), 0, "existing objects must stay unchanged:\n{others}");
 
         for name in self.served().into_iter().filter(|name| *name != "paused") {
             let key = settled(stage, name).await;
@@ -225,14 +227,15 @@ impl Upgrade {
         for was in self.release.of_kind("Secret") {
             let was: Secret = serde_json::from_value(was.clone()).unwrap();
             let is = stage.secrets().get(&was.name_any()).await.unwrap();
-            // Not in the words of `assert_eq`, which would print them.
+            // `assert_eq` would print the entries.
             assert!(is.data == was.data, "the Secret `{}` was changed", was.name_any());
         }
         let [broker, foundry, ibm] = before;
-        assert_eq!(self.asked_for(), [broker + 1, foundry, ibm], "one key is new");
+        assert_eq!(self.asked_for(), [broker + 1, foundry, ibm], "only one key is new");
     }
 
-    /// What is deleted goes, by the identities that the release gave it, and what is to stay does.
+    /// The operator revokes the keys of deleted ServiceKeys by the identities from the release, and keeps those with
+    /// `Retain`.
     async fn assert_keys_go(&self) {
         let stage = &self.stage;
         let _operator = self.start_operator().await;
@@ -254,7 +257,7 @@ impl Upgrade {
     }
 }
 
-/// Whether `whole` has all of `part`; defaults may have come to it.
+/// Whether `whole` contains all of `part`; it may also contain defaults.
 fn contains(whole: &Value, part: &Value) -> bool {
     match (whole, part) {
         (Value::Object(whole), Value::Object(part)) => {

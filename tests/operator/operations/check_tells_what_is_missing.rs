@@ -1,4 +1,4 @@
-//! `servicekey-operator check` finds out before the operator runs what would keep it from working.
+//! `servicekey-operator check` finds, before the operator runs, what would prevent it from working.
 
 use std::{path::Path, process::Output};
 
@@ -30,7 +30,7 @@ async fn check_by(kubeconfig: &Path, flags: &[&str]) -> Output {
     check.await.unwrap()
 }
 
-/// The lines that it prints, without the first one, which has an address.
+/// The printed lines without the first one, which contains an address.
 fn told(output: &Output) -> Vec<String> {
     let printed = String::from_utf8(output.stdout.clone()).unwrap();
     let (first, rest) = printed.split_once('\n').unwrap_or_else(|| panic!("{output:?}"));
@@ -68,7 +68,7 @@ async fn all_is_well_where_the_operator_could_run() {
     assert_eq!(output.status.code(), Some(0));
     let asked = plane.audit().requests(&user).unwrap();
     let changes = asked.writes().only(|request| !request.resource.starts_with("selfsubject"));
-    assert!(changes.is_empty(), "it changed something:\n{changes}");
+    assert!(changes.is_empty(), "`check` changed something:\n{changes}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,7 +134,7 @@ async fn definitions_that_are_missing_or_older_are_told() {
     plane.stop().await;
 }
 
-/// Checks until this is told as a failure: what the API server publishes follows its definitions a moment later.
+/// Repeats the check until it reports this failure, because the API server publishes new definitions with a delay.
 async fn until_told(plane: &ControlPlane, user: &User, what: &str) {
     let told_in_the_end = tokio::time::timeout(crate::support::stage::PATIENCE, async {
         while !told(&check(plane, user, &[]).await)
@@ -142,7 +142,7 @@ async fn until_told(plane: &ControlPlane, user: &User, what: &str) {
             .any(|line| line.starts_with(&format!("failed  {what}")))
         {}
     });
-    told_in_the_end.await.unwrap_or_else(|_| panic!("`{what}` is never told"));
+    told_in_the_end.await.unwrap_or_else(|_| panic!("`check` never reports `{what}`"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,7 +171,7 @@ async fn a_refusal_of_the_api_server_is_told_in_its_own_words() {
     assert!(said.ends_with(" does not answer: Unauthorized (status 401)\n"), "{said}");
 }
 
-/// The chart projects a token only where it is asked for.
+/// The chart projects a token only if a value requests it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trusted_profile_without_a_token_is_noted() {
     let plane = ControlPlane::builder().start().await.unwrap();

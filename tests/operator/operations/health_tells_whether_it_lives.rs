@@ -1,4 +1,4 @@
-//! Probes: the operator is ready once it knows all objects, and alive as long as its watches give signs of life.
+//! Probes: the operator is ready once it has listed all objects, and alive as long as its watches receive something.
 
 use std::{net::SocketAddr, sync::mpsc, time::Duration};
 
@@ -30,7 +30,7 @@ use crate::support::{
     stage::{PATIENCE, Stage},
 };
 
-/// Status and body of an answer.
+/// The status and body of an answer.
 async fn ask(address: SocketAddr, path: &str) -> (u16, String) {
     let mut connection = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: operator\r\nconnection: close\r\n\r\n");
@@ -54,7 +54,7 @@ impl Drop for Probed {
 }
 
 impl Probed {
-    /// Starts one on the runtime that the future runs on.
+    /// Starts an operator on the runtime that polls the future.
     fn start(
         stage: &Stage,
         gateway: &Gateway,
@@ -74,7 +74,7 @@ impl Probed {
         Self { server: HttpServer::start(([127, 0, 0, 1], 0).into(), metrics, health).unwrap(), task }
     }
 
-    /// Waits until a probe says this.
+    /// Waits until a probe gives this answer.
     async fn says(&self, path: &str, what: impl Fn(u16, &str) -> bool) -> String {
         let began = Instant::now();
         loop {
@@ -106,7 +106,7 @@ async fn it_is_ready_when_it_knows_all_objects() {
     operator.says("/readyz", |status, body| (status, body) == (200, "ok\n")).await;
 }
 
-/// Threads for an operator that the test does not run on.
+/// A runtime for an operator, separate from the test's own.
 struct Threads(Option<Runtime>);
 
 impl Drop for Threads {
@@ -136,12 +136,13 @@ async fn a_stuck_executor_ends_its_life() {
     operator.says("/livez", |status, _| status == 200).await;
 }
 
-/// All is silent on a quiet API server for less than its bookmarks are apart, so here something happens all the time.
+/// Bookmarks would keep a watch on a quiet API server silent for longer than this test waits, so the test changes
+/// objects all the time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_watch_ends_its_life() {
     let stage = Stage::set().await;
     let gateway = Gateway::start(stage.client.clone()).await.unwrap();
-    // The list comes first, and then the watch.
+    // The operator first sends the list, then the watch.
     let watches = gateway.gate(Requests::to(Method::GET, "servicekeys").after(1), Moment::BeforeEffect);
     let patience = HealthThresholds { watch: Duration::from_secs(4), ..HealthThresholds::default() };
     let operator = Probed::start(&stage, &gateway, patience).await;
@@ -153,20 +154,20 @@ async fn a_dead_watch_ends_its_life() {
     let long = patience.watch.as_secs() + 2;
     let is_dead = |status, body: &str| status == 503 && silence_of("/servicekeys`", body) >= Some(long);
     let dead = operator.says("/livez", is_dead).await;
-    assert_eq!(silence_of("/keyproviders`", &dead), None, "the other one lives: {dead}");
+    assert_eq!(silence_of("/keyproviders`", &dead), None, "the other watch is alive: {dead}");
 
     watches.release();
     operator.says("/livez", |_, body| silence_of("/servicekeys`", body).is_none()).await;
 }
 
-/// How long a watch has been silent by what a probe says, in seconds.
+/// The seconds of silence of a watch, according to a probe.
 fn silence_of(watch: &str, body: &str) -> Option<u64> {
     let line = body.lines().find(|line| line.contains(watch))?;
     let (_, silence) = line.rsplit_once("has been silent for ")?;
     silence.strip_suffix(" s")?.parse().ok()
 }
 
-/// Changes an object all the time, until this is dropped.
+/// Changes an object continuously until this is dropped.
 struct Busy(AbortHandle);
 
 impl Drop for Busy {

@@ -1,5 +1,5 @@
-//! Each line of the log says which object it is about, what was being done, and under which name the remote side knows
-//! the request; and how much is logged can be changed while the operator runs.
+//! Each line of the log names its object, the operation, and the id by which the remote side knows the request. The log
+//! filter can be changed while the operator runs.
 
 use kube::ResourceExt;
 use serde_json::Value;
@@ -9,14 +9,14 @@ use crate::support::{process::Process, stage::Stage};
 
 const KEY: &str = "monitoring-creds";
 
-/// The fields of a span that a line is in.
+/// The fields of this span around a line.
 fn span<'a>(line: &'a Value, name: &str) -> Option<&'a Value> {
     line["spans"].as_array()?.iter().find(|span| span["name"] == name)
 }
 
-/// Has the operator log this from now on, and returns what it says to that.
+/// Changes the log filter of the operator, and returns the command's answer.
 async fn log_from_now_on(operator: &Process, filter: &str) -> Result<String, String> {
-    // It listens before it says where it serves metrics.
+    // The operator listens on its control socket before it logs the address of its metrics.
     operator.http_address().await;
     let output = operator.log_level(filter).await;
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -47,7 +47,11 @@ async fn a_line_says_what_it_is_about() {
     assert_eq!(call["backend"], "OpenServiceBroker");
     assert_eq!(call["status"], 201);
     let bind = stage.broker.calls().into_iter().find(|call| call.route == Route::Bind).unwrap();
-    assert_eq!(call["request_id"].as_str(), bind.request_identity.as_deref(), "the broker knows it by that");
+    assert_eq!(
+        call["request_id"].as_str(),
+        bind.request_identity.as_deref(),
+        "the broker received the same id"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,7 +68,7 @@ async fn what_people_are_told_by_events_is_logged_too() {
         assert_eq!(line["level"], "INFO");
     }
     let details = operator.logged().iter().filter(|line| line["level"] == "DEBUG").count();
-    assert_eq!(details, 0, "nobody asked for them");
+    assert_eq!(details, 0, "the filter excludes debug lines");
 }
 
 #[tokio::test(flavor = "multi_thread")]

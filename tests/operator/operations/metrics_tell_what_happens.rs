@@ -1,5 +1,5 @@
-//! Metrics: what is done for keys is counted, once for each thing that was done, and nothing that is secret or that
-//! there may be many of is in them.
+//! Metrics count each operation on a key once. They contain no secrets, and no labels with an unbounded number of
+//! values.
 
 use std::time::Duration;
 
@@ -22,21 +22,21 @@ use crate::support::{
 const NAME: &str = "monitoring-creds";
 const BINDING: &str = "/v2/service_instances/{instance}/service_bindings/{binding}";
 
-/// The value of a series, by its name and labels.
+/// The value of a series with these labels.
 fn value(text: &str, series: &str) -> Option<f64> {
     let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
     text.lines().find_map(value)
 }
 
 impl Running {
-    /// Waits until the series have these values: what was done shows elsewhere a moment before it is counted.
+    /// Waits until the series have these values, because an effect is visible a moment before it is counted.
     async fn counts(&self, expected: &[(&str, f64)]) {
         for (series, count) in expected {
             self.counts_so(series, |value| value == Some(*count)).await;
         }
     }
 
-    /// Waits until the value of a series is as it should.
+    /// Waits until the value of a series satisfies the condition.
     async fn counts_so(&self, series: &str, holds: impl Fn(Option<f64>) -> bool) {
         let began = Instant::now();
         loop {
@@ -92,7 +92,7 @@ async fn a_key_that_is_made_and_goes_again() {
         (operation("bind", "done"), 1.0),
         (remote("PUT", BINDING, "201"), 1.0),
         (remote("GET", "/v2/catalog", "200"), 1.0),
-        // The first one was a dry run.
+        // The first request was a dry run.
         (api("create", "secrets", 201), 2.0),
         (api("patch", "servicekeys", 200), 1.0),
         (api("update", "servicekeys/status", 200), 1.0),
@@ -145,7 +145,7 @@ async fn a_key_that_is_refused_and_then_replaced() {
     assert_eq!(
         value(&operator.metrics.text(), &rotations("failed")),
         Some(0.0),
-        "nothing was to be replaced"
+        "there was no key to replace"
     );
 
     stage.broker.inject(refusal().on(Route::Bind));
@@ -173,7 +173,7 @@ async fn a_broker_that_wants_to_be_left_alone() {
     stage.broker.inject(too_many.on(Route::Bind).retry_after(3600));
     stage.create_key(NAME).await;
     stage.wait_key(NAME, Reason::RateLimited).await.says("answers 429: slow down");
-    // It learns of the pause, and asks nobody.
+    // This ServiceKey learns of the pause without a request to the broker.
     stage.create_key("next").await;
     stage.wait_key("next", Reason::RateLimited).await;
     let waiting = [
@@ -184,7 +184,7 @@ async fn a_broker_that_wants_to_be_left_alone() {
     ];
     operator.counts(&waiting.each_ref().map(|(series, count)| (series.as_str(), *count))).await;
     let paused = "servicekeys_reconciles_total{kind=\"ServiceKey\",outcome=\"paused\"}";
-    // It may have been looked at again.
+    // The ServiceKeys may have been reconciled more than once.
     operator.counts_so(paused, |count| count >= Some(1.0)).await;
     let pause = value(&operator.metrics.text(), &stage.of_provider("servicekeys_provider_pause_seconds"));
     assert!(pause.is_some_and(|pause| (3000.0..=3600.0).contains(&pause)), "{pause:?}");
@@ -230,7 +230,7 @@ async fn what_is_exposed_is_documented_well_formed_and_no_secret() {
     }
 }
 
-/// Every series is of a family that is documented, with just its labels, and with values that are foreseen.
+/// Every series belongs to a documented family, has exactly its labels, and only their documented values.
 fn assert_documented(text: &str) {
     let metrics = Metrics::default();
     let entry = |series: &str| -> &'static MetricEntry {
@@ -251,7 +251,7 @@ fn assert_documented(text: &str) {
         assert!(named.eq(entry.labels.iter().map(|label| label.name)), "{line}");
         for (label, (_, value)) in entry.labels.iter().zip(&labels) {
             if let Values::OneOf(values) = label.values {
-                assert!(values.contains(value), "`{value}` is not foreseen: {line}");
+                assert!(values.contains(value), "`{value}` is not documented: {line}");
             }
         }
     }

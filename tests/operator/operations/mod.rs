@@ -1,4 +1,4 @@
-//! Running the operator: installation, upgrade, replicas, health, logs, metrics and traces.
+//! Operation of the operator: installation, upgrade, replicas, health, logs, metrics and traces.
 
 mod a_cluster_may_be_rolled_back;
 mod a_release_is_recorded;

@@ -1,4 +1,4 @@
-//! Run two replicas: one works, the other stands by with full caches and takes over, whatever ends the first one.
+//! Of two replicas, one works. The other stands by with full caches, and takes over however the first one ends.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -27,7 +27,7 @@ const LEASE: &str = "servicekey-operator";
 const KEY: &str = "monitoring-creds";
 const MANY: usize = 60;
 
-/// One of several replicas, and whom the API server takes it for.
+/// One of several replicas, and its user at the API server.
 struct Replica {
     process: Process,
     user: User,
@@ -42,21 +42,21 @@ impl Replica {
         Self { process: Process::with(gateway, stage, &flags), user }
     }
 
-    /// One that leads.
+    /// Starts a replica and waits until it is the leader.
     async fn leading(stage: &Stage) -> Self {
         let leader = Self::start(stage).await;
         stage.wait(stage.api::<Lease>(), LEASE, "taken", |lease| lease.and_then(holder).is_some()).await;
         leader
     }
 
-    /// One that stands by: it has looked at the Lease, and filled its caches.
+    /// Starts a replica and waits until it stands by: it has read the Lease and filled its caches.
     async fn standing_by(stage: &Stage) -> Self {
         let standby = Self::start(stage).await;
         while !["leases", "servicekeys", "secrets", "keyproviders"]
             .iter()
             .all(|what| standby.has_asked_for(stage, what))
         {
-            // The audit log can only be read again.
+            // The audit log can't be watched.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         standby
@@ -71,7 +71,7 @@ impl Replica {
         reqwest::get(url).await.unwrap().text().await.unwrap()
     }
 
-    /// What it tells of ServiceKeys, without the states in which there are none.
+    /// Its metrics of ServiceKeys, without states that have none.
     async fn keys_told(&self) -> Vec<String> {
         let metrics = self.metrics().await;
         let keys = metrics.lines().filter(|line| line.starts_with("servicekeys_keys{"));
@@ -87,7 +87,7 @@ fn holder(lease: &Lease) -> Option<&str> {
     lease.spec.as_ref()?.holder_identity.as_deref()
 }
 
-/// Waits until another one holds the Lease than this one.
+/// Waits until another replica holds the Lease.
 async fn wait_for_successor(stage: &Stage, before: &str) -> String {
     let lease = stage.wait(stage.api::<Lease>(), LEASE, "taken over", |lease| {
         lease.and_then(holder).is_some_and(|holder| holder != before)
@@ -113,7 +113,7 @@ async fn a_standby_fills_its_caches_and_does_nothing_else() {
     let asked = standby.requests(&stage);
     assert!(asked.clone().writes().is_empty(), "a standby wrote:\n{asked}");
     let beyond = asked.clone().besides_watches_and_events().only(|request| request.resource != "leases");
-    assert!(beyond.is_empty(), "a standby asked for more than its caches hold:\n{asked}");
+    assert!(beyond.is_empty(), "a standby requested more than its caches need:\n{asked}");
     assert_eq!(stage.broker.calls().len(), calls + 1, "the leader's bind");
 
     let namespace = &stage.namespace;
@@ -121,7 +121,7 @@ async fn a_standby_fills_its_caches_and_does_nothing_else() {
         "servicekeys_keys{{backend=\"OpenServiceBroker\",provider_namespace=\"{namespace}\",provider=\"broker\",state=\"ready\"}} 2.0"
     );
     assert_eq!(leader.keys_told().await, [told]);
-    assert_eq!(standby.keys_told().await, [""; 0], "or they would be counted twice");
+    assert_eq!(standby.keys_told().await, [""; 0], "otherwise the keys would be counted twice");
     assert!(standby.metrics().await.contains("servicekeys_leader 0\n"));
 
     let before = current_holder(&stage).await;
@@ -133,8 +133,8 @@ async fn a_standby_fills_its_caches_and_does_nothing_else() {
     let lists = since.clone().only(|request| request.verb == "list" && request.name.is_empty());
     let (of_logins, others): (Vec<_>, Vec<_>) =
         lists.into_iter().partition(|list| list.request_uri.contains("fieldSelector=metadata.namespace"));
-    assert!(others.is_empty(), "taking over, it filled caches anew:\n{since}");
-    assert_eq!(of_logins.len(), 1, "one for all logins of the namespace:\n{since}");
+    assert!(others.is_empty(), "the standby filled its caches again:\n{since}");
+    assert_eq!(of_logins.len(), 1, "one list for all logins of the namespace:\n{since}");
     assert_eq!(stage.broker.count(Route::Bind), 2);
     standby.process.kill().await;
 }
@@ -163,7 +163,7 @@ async fn killed_under_load_the_leader_is_followed_by_the_standby() {
         assert_holds(&secret, &stage.broker.binding(id).unwrap());
     }
     assert_eq!(stage.broker.bindings().len(), MANY, "one key each");
-    assert_eq!(asked_for(&stage.broker).len(), MANY, "and never another one");
+    assert_eq!(asked_for(&stage.broker).len(), MANY, "no other key was ever requested");
 
     join_all(names.iter().map(async |name| {
         stage.keys().delete(name, &DeleteParams::default()).await.unwrap();
@@ -185,7 +185,7 @@ async fn asked_to_end_the_leader_gives_up_the_lead() {
     let mut held = vec![holders.next().await.unwrap()];
 
     assert_eq!(leader.process.terminate().await.code(), Some(0));
-    // Renewals may come before the end.
+    // The Lease may be renewed before the leader ends.
     while held.iter().flatten().all(|holder| *holder == before) {
         held.push(holders.next().await.unwrap());
     }
@@ -195,7 +195,7 @@ async fn asked_to_end_the_leader_gives_up_the_lead() {
 
     stage.create_key(KEY).await;
     stage.wait_ready(KEY).await;
-    // One that only stands by has nothing to give up.
+    // A standby has no Lease to release.
     let third = Replica::standing_by(&stage).await;
     let held = current_holder(&stage).await;
     assert_eq!(third.process.terminate().await.code(), Some(0));

@@ -1,4 +1,4 @@
-//! Ask the operator to end, and it ends at once and in order, whatever is under way.
+//! The operator ends promptly and cleanly on SIGTERM, even during an operation.
 
 use testkit::{Moment, broker::Route, gateway::Requests};
 

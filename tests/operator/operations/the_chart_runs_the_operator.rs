@@ -1,9 +1,9 @@
-//! Install the chart with Helm, run the operator just as its Deployment says and as its service account, and it does its
-//! job with no right too few and none too many.
+//! Installs the chart with Helm, and runs the operator as its Deployment says and as its service account. The operator
+//! does its work, with no missing and no unused right.
 //!
-//! Nobody runs pods here, so the test does what the kubelet would. Some things are otherwise than in a pod: the port is
-//! open on the loopback interface only and a free one (a value of the chart), volumes lie in temporary folders, and the
-//! API server is found by a kubeconfig.
+//! No kubelet runs here, so the test does the kubelet's work. Some things differ from a pod: the port is a free one on
+//! the loopback interface only (a value of the chart), volumes are temporary folders, and a kubeconfig names the API
+//! server.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -42,7 +42,7 @@ async fn for_a_single_namespace() {
     assert_eq!(installation.rights_to_spare(), [""; 0]);
 }
 
-/// A private authority for all providers, from a ConfigMap.
+/// All providers trust a private certificate authority from a ConfigMap.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_an_authority_that_the_public_does_not_know() {
     let broker = FakeBroker::builder().tls(TlsIdentity::trusted().unwrap()).start().await.unwrap();
@@ -57,8 +57,8 @@ async fn with_an_authority_that_the_public_does_not_know() {
     stage.wait_ready_with_the_only_key(KEY).await;
 }
 
-/// What the operator is for, from the first key to the last, with a death in between. It is the second one that is
-/// returned.
+/// The operator's main work, from the first key to the last, with a crash in between. Returns the process that runs
+/// after the crash.
 async fn spine(installation: &Installation) -> Process {
     let stage = &installation.stage;
     installation.check().await;
@@ -93,7 +93,7 @@ async fn spine(installation: &Installation) -> Process {
     operator
 }
 
-/// The same for a provider of the whole cluster, whose login is in the operator's namespace.
+/// The same for a ClusterKeyProvider, whose login is in the operator's namespace.
 async fn keys_of_the_cluster_provider(installation: &Installation) {
     let stage = &installation.stage;
     let login: Secret = stage.secrets().get("broker-login").await.unwrap();

@@ -1,4 +1,5 @@
-//! With the feature `otlp`, each reconcile goes to the collector that the environment names, with its steps and calls.
+//! With the feature `otlp`, the operator sends each reconcile, with its steps and calls, to the collector that the
+//! environment names.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -27,7 +28,7 @@ async fn a_reconcile_with_its_steps_and_calls() {
     let operator = Process::run(stage.gateway().await, command);
     stage.create_key(KEY).await;
     stage.wait_ready(KEY).await;
-    assert_eq!(operator.terminate().await.code(), Some(0), "the last traces go out before the end");
+    assert_eq!(operator.terminate().await.code(), Some(0), "the operator sends its last traces and ends");
 
     // Names and values are plain text in the protocol's encoding.
     let expected = [
@@ -50,5 +51,5 @@ async fn a_reconcile_with_its_steps_and_calls() {
             missing.retain(|text| !holds(text));
         }
     });
-    assert!(complete.await.is_ok(), "the traces are without {missing:?}");
+    assert!(complete.await.is_ok(), "the traces do not contain {missing:?}");
 }
