@@ -31,19 +31,20 @@ pub const ABUSES: &[Abuse] = &[
         a_key_provider_names_no_trusted_profile,
         Actor::Editor,
         "creates a KeyProvider with `trustedProfile` and a server of its own as `iamUrl`",
-        "the API server refuses it, also as a change of a KeyProvider that logs in otherwise",
+        "the API server refuses it, also as a change of a KeyProvider with another login",
     ),
     abuse!(
         a_key_provider_from_before_gets_no_token,
         Actor::Editor,
-        "has such a KeyProvider from the time before that rule, and names another server in it",
-        "the condition says `InvalidSpec`, the server gets no request, and the KeyProvider can be deleted",
+        "has such a KeyProvider that is older than that rule, and names another server in it",
+        "the condition has the reason `InvalidSpec`, the server gets no request, and the KeyProvider can be deleted",
     ),
     abuse!(
         only_named_hosts_get_the_token,
         Actor::RemoteSide,
         "pretends to be IAM, or the Resource Controller, in a ClusterKeyProvider with a trusted profile",
-        "the condition says `InvalidSpec`; neither the service account's token nor that of the profile is sent there",
+        "the condition has the reason `InvalidSpec`; neither the service account's token nor that of the profile is \
+         sent there",
     ),
     abuse!(
         a_redirect_gets_no_token,
@@ -54,7 +55,8 @@ pub const ABUSES: &[Abuse] = &[
     abuse!(
         discovery_leads_no_login_elsewhere,
         Actor::RemoteSide,
-        "names another host in the links `uaa`, `login` and `cloud_controller_v3` of a ClusterKeyProvider's Cloud Foundry",
+        "names another host in the links `uaa`, `login` and `cloud_controller_v3` of a ClusterKeyProvider's Cloud \
+         Foundry",
         "the links are not followed, and the other host gets no request",
     ),
 ];

@@ -29,38 +29,38 @@ pub const ABUSES: &[Abuse] = &[
         hanging_providers_keep_no_other_from_being_checked,
         Actor::Editor,
         "creates 40 KeyProviders with `timeout: 10m` whose broker never answers the check",
-        "they get no more places for checks than stay free; a new provider of another tenant is `Ready` meanwhile",
+        "they get no more slots for checks than stay free; a new provider of another tenant becomes `Ready` meanwhile",
     ),
     abuse!(
         hanging_providers_keep_no_other_from_being_loaded,
         Actor::Editor,
-        "creates 40 KeyProviders whose broker never answers the check, which fill its share of the places",
-        "the next provider of either tenant is loaded at once: one says that its login is missing, keys of the other \
-         are created",
+        "creates 40 KeyProviders whose broker never answers the check, which fill its share of the slots",
+        "the next provider of either tenant is loaded at once: one reports that its login is missing, keys of the \
+         other are created",
     ),
     abuse!(
         a_burst_at_a_shared_broker_delays_a_key_by_a_round,
         Actor::Editor,
         "creates 1,000 ServiceKeys of a ClusterKeyProvider for a broker",
-        "the namespaces take turns: before the bind of another tenant's only key comes the one that is under way, and \
-         one more",
+        "the namespaces take turns: the bind of another tenant's only key comes after the bind in progress and one \
+         more",
     ),
     abuse!(
         a_burst_at_a_shared_foundry_delays_a_key_by_a_round,
         Actor::Editor,
         "creates 100 ServiceKeys of a ClusterKeyProvider for a Cloud Foundry",
-        "the namespaces take turns: before another tenant's only key comes the one that is under way, and one more",
+        "the namespaces take turns: another tenant's only key comes after the one in progress and one more",
     ),
     abuse!(
         a_burst_at_a_shared_ibm_cloud_delays_a_key_by_a_round,
         Actor::Editor,
         "creates 100 ServiceKeys of a ClusterKeyProvider for IBM Cloud",
-        "the namespaces take turns: before another tenant's only key comes the one that is under way, and one more",
+        "the namespaces take turns: another tenant's only key comes after the one in progress and one more",
     ),
     abuse!(
         a_burst_takes_no_more_workers_than_its_turn,
         Actor::KeyWriter,
-        "creates 300 ServiceKeys of which nothing can come, before an operator with `--concurrency 1` starts",
+        "creates 300 ServiceKeys that can't become ready, before an operator with `--concurrency 1` starts",
         "the namespaces take turns: another tenant's ServiceKey is among the first that are reconciled",
     ),
     abuse!(

@@ -26,19 +26,19 @@ pub const ABUSES: &[Abuse] = &[
         another_tenants_secret_is_out_of_reach,
         Actor::Outsider,
         "creates a ServiceKey that names a ClusterKeyProvider which does not admit its namespace",
-        "no key is created; the condition says `ProviderNotAllowed`",
+        "no key is created; the condition has the reason `ProviderNotAllowed`",
     ),
     abuse!(
         a_forged_id_reads_no_key_of_a_cloud_foundry,
         Actor::Editor,
         "annotates its Secret with the GUID of another tenant's key at a Cloud Foundry, and removes an entry",
-        "the entry comes back from the tenant's own key; the status keeps the own GUID",
+        "the operator restores the entry from the tenant's own key; the status keeps the own GUID",
     ),
     abuse!(
         a_forged_id_reads_no_key_of_ibm_cloud,
         Actor::Editor,
         "annotates its Secret with the GUID of another tenant's key at IBM Cloud, and removes an entry",
-        "the entry comes back from the tenant's own key; the status keeps the own GUID",
+        "the operator restores the entry from the tenant's own key; the status keeps the own GUID",
     ),
     abuse!(
         a_forged_id_revokes_no_key_of_a_broker,
@@ -62,7 +62,7 @@ pub const ABUSES: &[Abuse] = &[
     abuse!(
         a_forged_id_releases_no_key_of_a_cloud_foundry,
         Actor::Editor,
-        "does the same with `deletionPolicy: Retain`, which takes the mark off a key of a Cloud Foundry",
+        "does the same with `deletionPolicy: Retain`, which removes the mark of a key of a Cloud Foundry",
         "the tenant's own key loses its mark, the other one keeps it",
     ),
     abuse!(
@@ -76,14 +76,14 @@ pub const ABUSES: &[Abuse] = &[
         Actor::Editor,
         "has a backup restored whose status names another tenant's key at a Cloud Foundry, removes an entry of its \
          Secret, and deletes its ServiceKey",
-        "the entry comes back from the tenant's own key, which is then revoked; the other one stays",
+        "the operator restores the entry from the tenant's own key, which is then revoked; the other one stays",
     ),
     abuse!(
         a_restored_status_reads_and_revokes_no_key_of_ibm_cloud,
         Actor::Editor,
         "has a backup restored whose status names another tenant's key at IBM Cloud, removes an entry of its Secret, \
          and deletes its ServiceKey",
-        "the entry comes back from the tenant's own key, which is then revoked; the other one stays",
+        "the operator restores the entry from the tenant's own key, which is then revoked; the other one stays",
     ),
     abuse!(
         a_forged_secret_causes_no_call_to_a_broker,
@@ -135,26 +135,26 @@ pub const ABUSES: &[Abuse] = &[
     abuse!(
         a_copied_secret_revokes_no_key_that_was_left_at_a_broker,
         Actor::Editor,
-        "does so with the marks of a ServiceKey that was deleted and left its key at the broker behind",
+        "does the same with the marks of a ServiceKey that was deleted and left its key at the broker behind",
         "the ServiceKey is refused with `NotPermitted`, the key stays",
     ),
     abuse!(
         a_copied_secret_revokes_no_key_that_was_left_at_a_cloud_foundry,
         Actor::Editor,
-        "does so with the marks of a ServiceKey that was deleted and left its key at a Cloud Foundry behind",
+        "does the same with the marks of a ServiceKey that was deleted and left its key at a Cloud Foundry behind",
         "the mark of that key names another namespace: the ServiceKey is refused with `SecretConflict`, the key stays",
     ),
     abuse!(
         a_copied_secret_revokes_no_key_that_was_left_at_ibm_cloud,
         Actor::Editor,
-        "does so with the marks of a ServiceKey that was deleted and left its key at IBM Cloud behind",
+        "does the same with the marks of a ServiceKey that was deleted and left its key at IBM Cloud behind",
         "the ServiceKey is refused with `NotPermitted`, the key stays",
     ),
     abuse!(
         a_restored_status_goes_on_with_no_key_that_was_left,
         Actor::Editor,
-        "has a backup restored whose status says that its ServiceKey goes on with the keys of one that was deleted and \
-         left its key at the broker behind, and deletes its ServiceKey",
+        "has a backup restored whose status says that its ServiceKey continues with the keys of one that was deleted \
+         and left its key at the broker behind, and deletes its ServiceKey",
         "the broker gets no request; the deletion waits until the key is abandoned",
     ),
 ];

@@ -22,8 +22,8 @@ pub const ABUSES: &[Abuse] = &[
     abuse!(
         a_secret_of_others_is_no_login_elsewhere,
         Actor::KeyWriter,
-        "creates KeyProviders that lead to its own server, with a Secret that it may not read as the login of every kind \
-         and as the client certificate",
+        "creates KeyProviders for its own server, with a Secret that it may not read as the login of every kind and as \
+         the client certificate",
         "the policy refuses each and names the missing right `get`; the server is never called",
     ),
     abuse!(
@@ -53,19 +53,19 @@ pub const ABUSES: &[Abuse] = &[
     abuse!(
         a_reader_makes_no_secret_undeletable,
         Actor::KeyWriter,
-        "names a Secret that it may read, and not write, in a KeyProvider, so that the operator puts a finalizer on it",
+        "names a Secret that it may read, and not write, in a KeyProvider, so that the operator adds a finalizer to it",
         "the policy refuses it and names the right `update`; with `protectSecrets: false` there is no finalizer",
     ),
     abuse!(
         no_secret_has_a_type_that_grants_rights,
         Actor::KeyWriter,
-        "asks for Secrets of the types of service account tokens, bootstrap tokens, Helm releases and machine plans",
+        "requests Secrets of the types of service account tokens, bootstrap tokens, Helm releases and machine plans",
         "the API server refuses the first two, the operator the others; no key is created",
     ),
     abuse!(
         no_secret_has_a_label_that_grants_rights,
         Actor::KeyWriter,
-        "asks for a Secret with the label by which Argo CD trusts a cluster, or Sealed Secrets a key",
+        "requests a Secret with the label by which Argo CD trusts a cluster, or Sealed Secrets a key",
         "the operator refuses it and names the flag and the chart value; no key is created",
     ),
 ];

@@ -31,7 +31,7 @@ pub const ABUSES: &[Abuse] = &[
     abuse!(
         an_instance_that_is_not_listed_gets_no_key,
         Actor::Editor,
-        "asks a broker for a key of an instance that the rule for its namespace does not list",
+        "requests a key of an instance at a broker, which the rule for its namespace does not list",
         "no key is created; the condition `NotPermitted` names `spec.rules[0].instances.ids`",
     ),
     abuse!(
@@ -62,31 +62,32 @@ pub const ABUSES: &[Abuse] = &[
         keys_over_the_limit_are_not_created,
         Actor::KeyWriter,
         "creates five ServiceKeys at once, where `maxKeys` is 2",
-        "two keys are created; three ServiceKeys say `LimitExceeded`, and one follows when another one is deleted",
+        "two keys are created; three ServiceKeys report `LimitExceeded`, and one follows when another one is deleted",
     ),
     abuse!(
         a_forged_past_gives_no_place,
         Actor::Editor,
-        "creates a ServiceKey over the limit with the operator's finalizer, and a Secret with the marks of a first key, and \
-         asks for a rotation",
-        "no key is created; the condition says `LimitExceeded`",
+        "creates a ServiceKey over the limit with the operator's finalizer, and a Secret with the marks of a first \
+         key, and requests a rotation",
+        "no key is created; the condition has the reason `LimitExceeded`",
     ),
     abuse!(
         a_rotation_is_no_way_around_a_stricter_rule,
         Actor::Editor,
-        "changes the parameters of a key whose instance is not listed any more",
-        "the existing key goes on working, no other one is created, and deleting the ServiceKey revokes it",
+        "changes the parameters of a key whose instance is no longer listed",
+        "the existing key continues to work, no other one is created, and deleting the ServiceKey revokes it",
     ),
     abuse!(
         a_role_that_is_not_listed_is_not_given,
         Actor::KeyWriter,
-        "asks IBM Cloud for a key of the role Manager, by name, by CRN, and for a service ID of its own",
+        "requests a key of IBM Cloud with the role Manager, by name, by CRN, and for a service ID of its own",
         "no key and no service ID are created; the condition names `spec.rules[0].ibmCloud.roles`",
     ),
     abuse!(
         a_key_without_a_role_is_given_only_where_that_is_listed,
         Actor::KeyWriter,
-        "asks IBM Cloud for a key without a role, by `NONE` and by a service that has no roles, where a rule lists `Reader`",
+        "requests a key of IBM Cloud without a role, by `NONE` and by a service that has no roles, where a rule lists \
+         `Reader`",
         "no key is created; the condition names `spec.rules[0].ibmCloud.roles`",
     ),
     abuse!(
@@ -99,13 +100,13 @@ pub const ABUSES: &[Abuse] = &[
         keys_are_not_left_behind_at_the_broker,
         Actor::KeyWriter,
         "creates a ServiceKey with `deletionPolicy: Retain`, and changes another one to it before it is deleted",
-        "the first is refused; the key of the second is revoked, and the event says which rule demands it",
+        "the first is refused; the key of the second is revoked, and the event names the rule that requires it",
     ),
     abuse!(
         nobody_abandons_a_key_that_has_to_go,
         Actor::KeyWriter,
         "abandons a ServiceKey whose key the broker does not revoke",
-        "it stays, and says that the provider's administrator may permit it; then it goes",
+        "it stays, and reports that the provider's administrator may permit it; with the permission it goes",
     ),
     abuse!(
         a_namespace_does_not_choose_its_rule,

@@ -28,13 +28,13 @@ pub const ABUSES: &[Abuse] = &[
     abuse!(
         what_can_not_be_parsed_is_not_logged,
         Actor::Editor,
-        "makes a login Secret and a ServiceKey too deep to be parsed, while everything is logged",
+        "nests a login Secret and a ServiceKey too deep for the parser, while everything is logged",
         "neither the password nor the parameters of any tenant are in the log",
     ),
     abuse!(
         a_log_level_that_is_set_later_shows_no_secrets,
         Actor::Editor,
-        "does so after the administrator has set the log level of all crates to `trace` at run time",
+        "does the same after the administrator has set the log level of all crates to `trace` at run time",
         "neither the password nor the parameters of any tenant are in the log",
     ),
     abuse!(
@@ -46,15 +46,15 @@ pub const ABUSES: &[Abuse] = &[
     abuse!(
         words_and_secrets_that_are_made_for_it_cost_little,
         Actor::Editor,
-        "has its broker refuse with words that are made of its parameters: `reda` and `cted` 200 times each, and 4,000 \
-         backslashes",
-        "conditions show `[redacted]` once, and that the words are not shown; another tenant gets its key",
+        "has its broker refuse with a message that is composed of its parameters: `reda` and `cted` 200 times each, \
+         and 4,000 backslashes",
+        "conditions show `[redacted]` once, and that the message is not shown; another tenant gets its key",
     ),
     abuse!(
         answers_that_are_no_json_are_not_quoted,
         Actor::RemoteSide,
         "answers with a password in a text, in HTML, in a list, and in JSON that is nested 1,000 deep",
-        "condition, Event and log say what kind of answer it was, and nothing of it",
+        "condition, Event and log name the kind of the answer, and quote nothing of it",
     ),
 ];
 

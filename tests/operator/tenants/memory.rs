@@ -32,78 +32,78 @@ pub const ABUSES: &[Abuse] = &[
     abuse!(
         ten_hostile_remote_sides_stop_nobody,
         Actor::RemoteSide,
-        "ten at once: catalogs of 15 MiB, lists without an end, credentials that unfold to 70 MiB, tokens of 1 MiB, \
-         answers that never end; 40 keys ask for the credentials",
+        "ten at once: catalogs of 15 MiB, endless lists, credentials that unfold to 70 MiB, tokens of 1 MiB, answers \
+         that never end; 40 keys request the credentials",
         "the operator stays below its limit of 256 MiB, and the keys of another tenant are ready in time",
     ),
     abuse!(
         a_list_of_a_cloud_foundry_without_an_end_is_refused,
         Actor::RemoteSide,
         "answers each list of a Cloud Foundry with another page of 4 MiB",
-        "the list is given up after 128 MiB, of which one page is held at a time; the condition says so",
+        "the list fails after 128 MiB, of which one page is in memory at a time; the condition reports it",
     ),
     abuse!(
         keys_that_look_like_the_one_that_is_waited_for_take_no_memory,
         Actor::RemoteSide,
-        "answers each list of keys with 15 MiB of keys that bear the mark of the one that is waited for, some with names of \
-         annotations of 1 MiB; 16 providers in four namespaces at once",
-        "of each list one key is kept; the operator stays below its limit of 256 MiB, and another tenant's key is ready in \
-         time",
+        "answers each list of keys with 15 MiB of keys with the mark of the expected key, some with annotation names \
+         of 1 MiB; 16 providers in four namespaces at once",
+        "the operator keeps one key of each list, and stays below its limit of 256 MiB, and another tenant's key is \
+         ready in time",
     ),
     abuse!(
         lists_that_trickle_keep_nobody_waiting,
         Actor::RemoteSide,
-        "lets lists of keys grow until six namespaces hold all of the memory for answers, and then sends a byte each \
+        "lets lists of keys grow until six namespaces use all of the memory for answers, and then sends a byte each \
          second for 10 minutes",
-        "the largest list is given up after a second; another tenant's keys are ready in time",
+        "the largest list is dropped after a second; another tenant's keys are ready in time",
     ),
     abuse!(
         a_list_that_leads_in_a_circle_is_refused,
         Actor::RemoteSide,
         "links the pages of a list in a circle",
-        "the list is given up at the first page that has come before; the condition says so",
+        "the list fails at the first repeated page; the condition reports it",
     ),
     abuse!(
         a_list_of_ibm_cloud_without_an_end_is_refused,
         Actor::RemoteSide,
         "answers each list of IBM Cloud with another page of 4 MiB",
-        "the list is given up after 128 MiB, of which one page is held at a time; the condition says so",
+        "the list fails after 128 MiB, of which one page is in memory at a time; the condition reports it",
     ),
     abuse!(
         a_catalog_of_names_is_refused,
         Actor::RemoteSide,
         "has a catalog with 15 MiB of names",
-        "the provider says that it holds more than 2 MiB of them",
+        "the provider reports that it contains more than 2 MiB of them",
     ),
     abuse!(
         a_token_of_a_mebibyte_is_refused,
         Actor::RemoteSide,
         "answers with tokens of 1 MiB",
-        "the provider says that the answer is larger than 64 KiB",
+        "the provider reports that the answer is larger than 64 KiB",
     ),
     abuse!(
         credentials_that_unfold_are_given_back_once,
         Actor::RemoteSide,
         "answers a bind with 1 MiB of empty lists",
-        "they are not unfolded; the key is revoked once, and none is made again",
+        "they are not unfolded; the key is revoked once, and no other key is created",
     ),
     abuse!(
         credentials_of_a_cloud_foundry_that_fit_no_secret_are_given_back_once,
         Actor::Editor,
-        "has a Cloud Foundry key whose credentials no Secret can hold",
-        "the key is revoked once, its credentials are dropped, and none is made again",
+        "has a Cloud Foundry key whose credentials fit no Secret",
+        "the key is revoked once, its credentials are dropped, and no other key is created",
     ),
     abuse!(
         credentials_of_ibm_cloud_that_fit_no_secret_are_given_back_once,
         Actor::Editor,
-        "has an IBM Cloud key whose credentials no Secret can hold",
-        "the key is revoked once, its credentials are dropped, and none is made again",
+        "has an IBM Cloud key whose credentials fit no Secret",
+        "the key is revoked once, its credentials are dropped, and no other key is created",
     ),
     abuse!(
         credentials_that_wait_for_a_policy_take_no_more_than_a_share,
         Actor::Editor,
-        "has a policy keep 16 Secrets of almost 1 MiB from being written, which admits shorter ones",
-        "8 MiB of credentials are kept, the others are asked for again once the policy admits them",
+        "has a policy that refuses 16 Secrets of almost 1 MiB and admits shorter ones",
+        "the operator keeps 8 MiB of credentials, and requests the others again once the policy admits them",
     ),
 ];
 

@@ -14,21 +14,21 @@ pub const ABUSES: &[Abuse] = &[
     abuse!(
         the_name_of_the_next_key_can_not_be_taken,
         Actor::Editor,
-        "takes the name `<keyName>-2` of another tenant's key at a Cloud Foundry, and the other tenant has its key \
-         rotated",
-        "the rotation goes on: the next key has a name that follows from the ServiceKey's UID",
+        "takes the name `<keyName>-2` of another tenant's key at a Cloud Foundry, and the other tenant requests a \
+         rotation",
+        "the rotation succeeds: the next key has a name that follows from the ServiceKey's UID",
     ),
     abuse!(
         a_taken_name_tells_nothing_of_its_owner_at_a_cloud_foundry,
         Actor::Editor,
-        "asks for a key of a name that another tenant has at a Cloud Foundry",
+        "requests a key with the name of another tenant's key at a Cloud Foundry",
         "`KeyConflict`, whose message names neither the ServiceKey nor its namespace",
     ),
     abuse!(
         a_taken_name_tells_nothing_of_its_owner_at_ibm_cloud,
         Actor::Editor,
-        "asks for the adoption of another tenant's key at IBM Cloud",
-        "it is refused, and the message holds neither the namespace nor the UID that are in the key's name",
+        "requests the adoption of another tenant's key at IBM Cloud",
+        "it is refused, and the message contains neither the namespace nor the UID in the key's name",
     ),
 ];
 

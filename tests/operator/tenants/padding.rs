@@ -23,20 +23,20 @@ pub const ABUSES: &[Abuse] = &[
         Actor::KeyWriter,
         "pads the finalizers of its only ServiceKey beyond 16 KiB, where `maxKeys` is 1 and orphans are revoked, and \
          waits for a restart",
-        "the ServiceKey says `InvalidSpec`, keeps its place, its key and its provider, and is deleted once it can be \
+        "the ServiceKey reports `InvalidSpec`, keeps its slot, its key and its provider, and is deleted once it can be \
          read",
     ),
     abuse!(
         an_annotation_of_the_operators_domain_takes_no_room,
         Actor::KeyWriter,
         "writes an annotation `servicekeys.dev/pad` of 262,100 bytes, and `servicekeys.dev/rotate` of 200 KiB",
-        "the first is not read, the second counts as absent: the ServiceKey is served, and keeps its place",
+        "the first is not read, the second counts as absent: the ServiceKey is served, and keeps its slot",
     ),
     abuse!(
         an_instance_that_can_not_be_read_takes_its_place,
         Actor::KeyWriter,
         "creates a ServiceKey whose `instance.annotations` take 786 KiB, and deletes it",
-        "it says `InvalidSpec`, also after a restart, and counts until it is gone; no key is created",
+        "it reports `InvalidSpec`, also after a restart, and counts until it is gone; no key is created",
     ),
 ];
 

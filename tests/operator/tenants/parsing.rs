@@ -27,7 +27,7 @@ pub const ABUSES: &[Abuse] = &[
         deep_parameters_hide_no_other_key,
         Actor::KeyWriter,
         "writes a ServiceKey with `parameters` nested 200 deep before the operator starts, and another one afterwards",
-        "the operator becomes ready and serves all others; the ServiceKey itself says that 32 levels are the most",
+        "the operator becomes ready and serves all others; the ServiceKey itself reports the limit of 32 levels",
     ),
     abuse!(
         deep_managed_fields_of_a_secret_hide_no_other,
@@ -45,26 +45,26 @@ pub const ABUSES: &[Abuse] = &[
         large_parameters_are_refused,
         Actor::KeyWriter,
         "writes `parameters` of 1 MiB into ten ServiceKeys",
-        "none of it is kept; each ServiceKey says that 64 KiB are the most; no remote side is asked",
+        "none of it is kept; each ServiceKey reports the limit of 64 KiB; no remote side is called",
     ),
     abuse!(
         parameters_of_many_values_are_refused,
         Actor::KeyWriter,
         "writes `parameters` of 64 KiB with 16,000 tiny values, which take 5 MiB in memory, into ten ServiceKeys",
-        "none of it is kept; each ServiceKey says that 2,000 values are the most; no remote side is asked",
+        "none of it is kept; each ServiceKey reports the limit of 2,000 values; no remote side is called",
     ),
     abuse!(
         parameters_of_secrets_are_bounded_too,
         Actor::Editor,
         "names entries of a Secret in `parametersFrom` that are 200 levels deep, 500 KiB large, of 16,000 values, or \
          too large together",
-        "each ServiceKey says what the most is; no key is created",
+        "each ServiceKey reports the limit; no key is created",
     ),
     abuse!(
         a_key_that_works_goes_on_beside_parameters_that_do_not,
         Actor::KeyWriter,
         "nests the `parameters` of a key that works 200 deep, and deletes the ServiceKey afterwards",
-        "the key goes on working, a condition says what is wrong, and the deletion revokes the key",
+        "the key continues to work, a condition reports the problem, and the deletion revokes the key",
     ),
     abuse!(
         the_note_of_an_omission_can_not_be_forged,

@@ -25,7 +25,7 @@ pub const ABUSES: &[Abuse] = &[
         an_editor_forges_no_marks,
         Actor::Editor,
         "creates a Secret with the operator's label and the id of another tenant's key",
-        "the policy refuses it and names the missing right `mark`; Secrets without marks are created as ever",
+        "the policy refuses it and names the missing right `mark`; Secrets without marks are created as usual",
     ),
     abuse!(
         an_editor_changes_no_marks,
@@ -36,14 +36,14 @@ pub const ABUSES: &[Abuse] = &[
     abuse!(
         the_operators_token_makes_no_service_account_token,
         Actor::Sidecar,
-        "steals the operator's token and creates a service account token, a bootstrap token, a Helm release, a cluster of \
-         Argo CD",
+        "steals the operator's token and creates a service account token, a bootstrap token, a Helm release, a cluster \
+         of Argo CD",
         "the policy refuses each, with the operator's label or without",
     ),
     abuse!(
         the_operators_token_changes_no_secret_of_others,
         Actor::Sidecar,
-        "steals the operator's token and changes, labels and deletes a Secret of others, or creates one",
+        "steals the operator's token and changes, labels and deletes another owner's Secret, or creates one",
         "the policy refuses each; only its finalizers on logins are admitted",
     ),
     abuse!(

@@ -21,8 +21,8 @@ pub const ABUSES: &[Abuse] = &[
     abuse!(
         silent_connections_do_not_starve_the_kubelet,
         Actor::Sidecar,
-        "opens 400 connections from twenty loopback addresses to the operator's HTTP port and says nothing",
-        "sixteen of them stay open; the oldest makes room for each newer one, such as the kubelet's probes, which are \
+        "opens 400 connections from twenty loopback addresses to the operator's HTTP port and sends nothing",
+        "sixteen of them stay open; the oldest is closed for each newer one, such as the kubelet's probes, which are \
          answered",
     ),
     abuse!(
@@ -34,7 +34,7 @@ pub const ABUSES: &[Abuse] = &[
     abuse!(
         a_head_without_end_is_refused,
         Actor::Sidecar,
-        "sends the head of a request without end",
+        "sends an endless head of a request",
         "it is refused, and cut off",
     ),
 ];

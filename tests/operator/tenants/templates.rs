@@ -21,7 +21,7 @@ pub const ABUSES: &[Abuse] = &[
         templates_that_never_end_delay_nobody,
         Actor::Editor,
         "creates 20 ServiceKeys whose templates loop over a password, eight loops deep",
-        "each runs out of fuel on a thread of its namespace's share, and says so; another tenant's key is created \
+        "each runs out of fuel on a thread of its namespace's share, and reports that; another tenant's key is created \
          meanwhile",
     ),
     abuse!(
@@ -46,7 +46,7 @@ pub const ABUSES: &[Abuse] = &[
         a_template_nested_too_deep_is_refused,
         Actor::KeyWriter,
         "creates ServiceKeys with templates of 8,000 parentheses, 8,000 filters, and 900 branches",
-        "each is refused with `InvalidSpec`, and the operator lives",
+        "each is refused with `InvalidSpec`, and the operator keeps running",
     ),
     abuse!(
         credentials_that_are_slow_to_compare_cost_nothing,
