@@ -1,4 +1,4 @@
-//! A broker that works in the background is followed until it is done, and nothing is lost on the way.
+//! The operator polls a broker that works in the background until the operation has ended, and leaves no key behind.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ async fn stage_at(pace: Pace) -> Stage {
     Stage::set_with(FakeBroker::builder().pace(pace).start().await.unwrap()).await
 }
 
-/// A stage for keys whose credentials are shown once.
+/// A stage for keys whose credentials the broker shows once.
 async fn stage_that_shows_once() -> Stage {
     let instance = Instance::new("training-app-db", "metrics", "basic");
     let recipe = CredentialsRecipe::postgresql().shown_once();
@@ -27,7 +27,7 @@ async fn stage_that_shows_once() -> Stage {
     Stage::set_for(broker.start().await.unwrap(), instance).await
 }
 
-/// The Secret holds what the only binding was given.
+/// Waits until the ServiceKey is ready, and fails unless its Secret contains the credentials of the only binding.
 async fn holds_the_only_key(stage: &Stage) -> ServiceKey {
     let key = stage.wait_ready(NAME).await;
     let bindings = stage.broker.bindings();
@@ -56,7 +56,7 @@ async fn a_key_made_in_the_background_costs_a_bind_its_polls_and_a_fetch() {
     assert_eq!(stage.broker.count(Route::Unbind), 1);
     let requests = stage.plane.audit().requests(&operator.user).unwrap().of("servicekeys").writes();
     let statuses = requests.only(|request| request.subresource == "status");
-    assert_eq!(statuses.len(), 1, "a short operation costs no status of its own:\n{statuses}");
+    assert_eq!(statuses.len(), 1, "a short operation causes no additional status:\n{statuses}");
 }
 
 #[tokio::test]
@@ -78,13 +78,16 @@ async fn a_long_operation_is_shown() {
     let key = stage.wait_key(NAME, Reason::Deleting).await;
     key.says("the remote side has been revoking key 1 since ");
     assert_eq!(key.status.as_ref().unwrap().operation.as_ref().unwrap().kind, OperationStatusKind::Unbind);
-    assert!(stage.secrets().get_opt(NAME).await.unwrap().is_some(), "the Secret goes after the key");
+    assert!(
+        stage.secrets().get_opt(NAME).await.unwrap().is_some(),
+        "the Secret is deleted after the key is revoked"
+    );
     assert_eq!(stage.broker.finish_all(), 1);
     stage.wait_gone(NAME).await;
     assert_eq!(stage.broker.bindings(), []);
 }
 
-/// The longest token that the specification allows, of characters that a query has to escape.
+/// The longest token that the specification allows, of characters that a query must escape.
 #[tokio::test]
 async fn a_token_of_ten_thousand_characters_is_sent_back() {
     let token = |number: u64| format!("{number}{}", "/a+b=c&d%".repeat(1_111));
@@ -96,7 +99,7 @@ async fn a_token_of_ten_thousand_characters_is_sent_back() {
     stage.keys().delete(NAME, &DeleteParams::default()).await.unwrap();
     stage.wait_gone(NAME).await;
     assert_eq!(stage.broker.bindings(), []);
-    assert_eq!(stage.broker.count(Route::LastOperation), 4, "two for each of two operations");
+    assert_eq!(stage.broker.count(Route::LastOperation), 4, "two polls for each of two operations");
 }
 
 #[tokio::test]
@@ -122,7 +125,7 @@ async fn an_operator_that_was_away_takes_up_what_is_under_way() {
     assert_eq!(stage.broker.finish_all(), 1);
     stage.wait_gone(NAME).await;
     let ids: BTreeSet<_> = stage.broker.calls().into_iter().filter_map(|call| call.binding).collect();
-    assert_eq!(ids.len(), 1, "no other binding was ever spoken of: {ids:?}");
+    assert_eq!(ids.len(), 1, "no request ever named another binding: {ids:?}");
 }
 
 #[tokio::test]
@@ -136,7 +139,7 @@ async fn what_a_failed_operation_left_is_revoked_before_the_next_attempt() {
     let key = stage.wait_key(NAME, Reason::BindFailed).await;
     key.says("failed at the remote side: no room left; a key that it may have created anyway is revoked");
     stage.broker.wait_for_work(|work| work.len() == 1).await.unwrap();
-    assert_eq!(stage.broker.bindings(), [], "the orphan is gone before the key is made again");
+    assert_eq!(stage.broker.bindings(), [], "the orphan is gone before the key is created again");
     assert_eq!(stage.broker.finish_all(), 1);
     holds_the_only_key(&stage).await;
 }
@@ -159,20 +162,20 @@ async fn a_bind_that_takes_effect_after_it_was_given_up_leaves_nothing() {
     let _operator = stage.start_operator().await;
     stage.wait_for_provider("broker").await;
     stage.broker.inject(Fault::Late.on(Route::Bind));
-    // Whatever follows is refused, so that the key is not simply made by the next attempt.
+    // Every later bind is refused, so that the next attempt does not create the key.
     let refused = Fault::Status(testkit::broker::StatusCode::BAD_REQUEST, json!({}));
     stage.create_key(NAME).await;
     stage.broker.wait_for_late(1).await.unwrap();
     stage.broker.inject(refused.on(Route::Bind).forever());
     stage.wait_key(NAME, Reason::BindRejected).await;
     let unbinds = stage.broker.count(Route::Unbind);
-    assert!(unbinds >= 1, "what it may have made was revoked");
+    assert!(unbinds >= 1, "the operator revoked the key that may have been created");
 
     stage.keys().delete(NAME, &DeleteParams::default()).await.unwrap();
     let key = stage.wait_key(NAME, Reason::Deleting).await;
     key.says("no answer to a bind request arrived, and it may still take effect");
     assert_eq!(stage.broker.release_late(), 1);
-    assert_eq!(stage.broker.bindings().len(), 1, "there it is");
+    assert_eq!(stage.broker.bindings().len(), 1, "the late bind has taken effect");
     stage.wait_gone(NAME).await;
     assert_eq!(stage.broker.bindings(), []);
     stage.broker.clear_faults();
@@ -187,7 +190,7 @@ async fn credentials_that_were_shown_once_and_lost_are_replaced() {
     stage.create_key(NAME).await;
 
     holds_the_only_key(&stage).await;
-    // Revoked at once, and once more right before the next attempt.
+    // The operator revokes the key at once, and again before the next attempt.
     assert_eq!([Route::Bind, Route::Unbind].map(|route| stage.broker.count(route)), [2, 2]);
 }
 
@@ -207,12 +210,12 @@ async fn a_lost_secret_of_credentials_that_are_shown_once_gets_the_next_key() {
     assert_eq!(
         stage.broker.bindings().len(),
         2,
-        "nobody asked for another key: the first one stays for an hour"
+        "without a request of the user, the first key stays for an hour"
     );
     drop(operator);
     let _operator = stage.start_operator_ahead(SignedDuration::from_hours(2)).await;
     stage.broker.wait_until(|bindings| bindings.len() == 1).await.unwrap();
-    let what = "on its second key, with the first one revoked";
+    let what = "with its second key, and the first one revoked";
     let key = stage
         .wait(stage.keys(), NAME, what, |key| {
             key.and_then(|key| key.status.as_ref()).is_some_and(|status| {
@@ -231,11 +234,11 @@ async fn a_retry_after_that_makes_no_sense_is_survived() {
         let _operator = stage.start_operator().await;
         stage.create_key(NAME).await;
         holds_the_only_key(&stage).await;
-        assert!(stage.broker.count(Route::LastOperation) <= 3, "{nonsense:?} made it hurry");
+        assert!(stage.broker.count(Route::LastOperation) <= 3, "{nonsense:?} caused too many polls");
     }
 }
 
-/// There are 32 workers.
+/// The operator has 32 workers, fewer than there are operations.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_under_way_holds_no_worker() {
     let stage = stage_at(Pace::until_told()).await;

@@ -1,4 +1,4 @@
-//! Another login in the Secret is used from then on, without a restart, and the one before it never again.
+//! The operator uses a changed login without a restart, and never sends the previous one again.
 
 use k8s_openapi::api::core::v1::Secret;
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
@@ -15,8 +15,8 @@ use crate::support::{conditions::Reports, oauth, stage::Stage};
 const NAME: &str = "monitoring-creds";
 const LATER: &str = "postgres-exporter";
 
-/// Makes a key with the first login, lets the remote side want another one, and makes and revokes a key with that. The
-/// broker fails the test where it is shown any other login than the one that it wants then.
+/// Creates a key with the first login, and changes the login at the remote side. Then creates one key and revokes the
+/// other with the new login. The fake broker fails the test if it receives any login but the current one.
 async fn takes_effect(stage: &Stage, change_remote_side: impl FnOnce(), (secret, entries): (&str, Value)) {
     let _operator = stage.start_operator().await;
     stage.create_key(NAME).await;
@@ -64,7 +64,7 @@ async fn another_client_secret() {
     let stage = oauth::stage(&tokens).await;
     let change = || {
         tokens.change_secret("another-secret");
-        // Who showed the token of before would be found out.
+        // The broker would detect the use of the previous token.
         tokens.revoke_all();
     };
     takes_effect(&stage, change, ("broker-client", json!({"clientSecret": "another-secret"}))).await;
@@ -113,7 +113,7 @@ async fn another_client_certificate() {
     stage.wait_for_provider("broker").await;
     stage.wait_ready_with_the_only_key(NAME).await;
 
-    // No connection that was opened with the certificate of before serves the next call.
+    // No connection that was opened with the previous certificate serves the next call.
     stage.change_secret("operator-identity", entries_of(&wrong)).await;
     stage.wait_provider(Reason::TlsFailed).await.says(refused);
     stage.create_key(LATER).await;

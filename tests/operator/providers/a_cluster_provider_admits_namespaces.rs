@@ -1,4 +1,4 @@
-//! A ClusterKeyProvider serves the namespaces that it allows, as soon as it allows them. Its operator serves the whole
+//! A ClusterKeyProvider serves the namespaces that it allows, as soon as it allows them. The operator serves the whole
 //! cluster, so each test has a cluster of its own.
 
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ use crate::support::{
     stage::{Running, run_operator, wait},
 };
 
-/// A cluster with one operator, one broker, and one namespace whose keys ask for providers.
+/// A cluster with one operator, one broker, and one namespace whose keys use the providers.
 struct Cluster {
     _operator: Running,
     broker: FakeBroker,
@@ -75,7 +75,7 @@ impl Cluster {
         secrets.create(&PostParams::default(), &secret).await.unwrap();
     }
 
-    /// Creates a provider, and a key of the same name that asks for it.
+    /// Creates a provider, and a ServiceKey of the same name that uses it.
     async fn create(&self, name: &str, allowed_namespaces: Value) {
         let provider = serde_json::from_value(json!({
             "apiVersion": "servicekeys.dev/v1alpha1",
@@ -102,9 +102,9 @@ impl Cluster {
         self.keys().create(&PostParams::default(), &key.unwrap()).await.unwrap();
     }
 
-    /// Lets a provider allow these namespaces and no others, and waits until the operator has taken that in.
+    /// Makes a provider allow only these namespaces, and waits until the operator has observed the change.
     async fn allow(&self, provider: &str, namespaces: Value) {
-        // What was allowed before goes first, or it would be merged.
+        // A merge patch would keep the previous selection, so remove it first.
         for namespaces in [Value::Null, namespaces] {
             let patch = Patch::Merge(json!({"spec": {"allowedNamespaces": namespaces}}));
             self.providers().patch(provider, &PatchParams::default(), &patch).await.unwrap();
@@ -160,7 +160,7 @@ async fn whoever_is_allowed_is_served_and_nobody_else() {
     }
     assert_eq!(cluster.broker.count(Route::Bind), 1);
 
-    // Each is let in by its own means, and goes on by itself.
+    // Each change admits one ServiceKey, which then continues without an edit.
     cluster.allow("by-name", json!({"names": [&cluster.tenant]})).await;
     cluster.is_served("by-name").await;
     cluster.label_tenant(json!({"team": "data"})).await;
@@ -171,7 +171,7 @@ async fn whoever_is_allowed_is_served_and_nobody_else() {
     assert_eq!(cluster.broker.bindings().len(), 4);
 }
 
-/// The key that was made goes on working, and can be revoked; another one is not made.
+/// The existing key continues to work and can be revoked, but the operator creates no other one.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_no_longer_allowed_keeps_the_key_and_may_delete_it() {
     let cluster = Cluster::start().await;
@@ -185,7 +185,7 @@ async fn whoever_is_no_longer_allowed_keeps_the_key_and_may_delete_it() {
     cluster.allow("mine", json!({"names": ["somebody-else"]})).await;
     let parameters = Patch::Merge(json!({"spec": {"parameters": {"permissions": "all"}}}));
     cluster.keys().patch("mine", &PatchParams::default(), &parameters).await.unwrap();
-    let key = wait(cluster.keys(), "mine", "waiting with its rotation", |key| {
+    let key = wait(cluster.keys(), "mine", "waiting to rotate", |key| {
         let rotating = key.and_then(|key| key.condition(servicekey_operator::api::ConditionType::Rotating));
         rotating.is_some_and(|condition| condition.reason == Reason::ProviderNotAllowed.as_str())
     });

@@ -1,4 +1,4 @@
-//! Where a broker wants tokens, the operator gets them by itself: one for all keys, and another one in time.
+//! If a broker requires tokens, the operator requests them: one for all keys, and the next one before it expires.
 
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ use crate::support::{
 
 const NAME: &str = "monitoring-creds";
 const MANY: usize = 500;
-/// The requests that a provider has under way at the same time, unless it says otherwise.
+/// The default number of a provider's concurrent requests.
 const AT_ONCE: usize = 16;
 
 impl Stage {
-    /// So many keys, asked for at the same time.
+    /// Creates this many ServiceKeys at the same time.
     async fn create_keys(&self, count: usize) {
         let names: Vec<_> = (0..count).map(|number| format!("key-{number}")).collect();
         join_all(names.iter().map(|name| self.create_key(name))).await;
@@ -54,12 +54,12 @@ async fn a_token_that_expires_is_followed_by_one() {
     assert_eq!(tokens.requests(), 1);
 
     tokens.change_expires_in(3600);
-    // Nothing is waited for here but the end of the token's life.
+    // The test waits only for the token to expire.
     tokio::time::sleep(life).await;
     stage.create_keys(AT_ONCE).await;
     stage.wait_all_ready(1 + AT_ONCE).await;
     assert_eq!(tokens.requests(), 2);
-    assert_eq!(stage.broker.count(Route::Bind), 1 + AT_ONCE, "nobody showed a token that was dead");
+    assert_eq!(stage.broker.count(Route::Bind), 1 + AT_ONCE, "the operator used no expired token");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,7 +80,11 @@ async fn a_token_that_is_refused_is_followed_by_one_however_many_keys_it_hits() 
 
     stage.wait_all_ready(AT_ONCE).await;
     assert_eq!(tokens.requests(), 2);
-    assert_eq!(stage.broker.count(Route::Bind), 2 * AT_ONCE, "each was made once more, with the new token");
+    assert_eq!(
+        stage.broker.count(Route::Bind),
+        2 * AT_ONCE,
+        "each request was repeated once, with the new token"
+    );
     assert_eq!((stage.broker.bindings().len(), stage.broker.count(Route::Unbind)), (AT_ONCE, 0));
 }
 
@@ -157,7 +161,7 @@ async fn scopes_that_are_missing_are_asked_for() {
     stage.wait_for_provider("broker").await;
 }
 
-/// What a provider says about addresses and certificates holds for its token server as well.
+/// The provider's rules for addresses and certificates also apply to its token server.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_token_server_is_no_exception() {
     let tokens = TokenServer::builder().tls(TlsIdentity::trusted().unwrap()).start().await.unwrap();

@@ -1,5 +1,5 @@
-//! A login that a token server refuses is tried once for all keys, and not again for minutes unless it changes: servers lock
-//! accounts after a few wrong passwords.
+//! If a token server refuses a login, the operator tries it once for all keys, and not again for minutes unless it
+//! changes. Servers lock accounts after a few wrong passwords.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::support::{
     stage::{PATIENCE, Running, Stage},
 };
 
-/// The keys that wait for the login.
+/// The number of ServiceKeys that wait for the login.
 const WAITING: usize = 20;
 
 /// A remote side with a token server.
@@ -31,7 +31,7 @@ enum Side {
 }
 
 impl Side {
-    /// One whose login is wrong.
+    /// A remote side that refuses the provider's login.
     async fn set(kind: &str) -> Self {
         match kind {
             "foundry" => {
@@ -110,7 +110,7 @@ impl Side {
     }
 }
 
-/// Waits until the operator has reconciled so many objects.
+/// Waits until the operator has reconciled this many objects.
 async fn wait_reconciled(operator: &Running, count: usize) {
     let count = f64::from(u32::try_from(count).unwrap());
     let reconciled = async {

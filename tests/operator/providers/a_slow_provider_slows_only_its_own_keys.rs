@@ -1,4 +1,4 @@
-//! Keys wait for their own provider and for nobody else's; a remote side is asked no more than it wants.
+//! ServiceKeys wait only for their own provider, and the operator never exceeds the limits of a remote side.
 
 use std::num::NonZeroU32;
 
@@ -14,11 +14,11 @@ use testkit::broker::{FakeBroker, Fault, Moment, Route, StatusCode};
 use crate::support::{conditions::Reports, stage::Stage};
 
 const NAME: &str = "monitoring-creds";
-/// More than there are workers, by far.
+/// Many more than the operator has workers.
 const MANY: usize = 500;
 
 impl Stage {
-    /// A KeyProvider for this broker, which never gives up waiting for an answer.
+    /// A KeyProvider for this broker, with these limits.
     async fn create_provider(&self, name: &str, broker: &FakeBroker, limits: Value) {
         let mut manifest = self.provider_manifest(name);
         manifest["spec"]["openServiceBroker"]["url"] = json!(broker.url());
@@ -59,7 +59,7 @@ async fn a_provider_that_hangs_delays_no_other() {
     stage.create_key(NAME).await;
     stage.wait_ready_with_the_only_key(NAME).await;
     stage.delete_and_leave_nothing(NAME).await;
-    assert_eq!(held.arrivals(), 40, "as many as may be under way");
+    assert_eq!(held.arrivals(), 40, "as many as `limits.concurrency` allows");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +75,7 @@ async fn a_limit_of_requests_is_never_exceeded() {
     assert_eq!(stage.broker.bindings().len(), MANY);
 }
 
-/// The broker's wish holds for whoever would ask it next, also for a key that is new.
+/// The pause applies to all requests to the broker, including those for new ServiceKeys.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_asks_to_be_left_alone_is_left_alone() {
     let stage = Stage::set().await;
@@ -93,13 +93,13 @@ async fn a_broker_that_asks_to_be_left_alone_is_left_alone() {
     let is_told = |key: Option<&ServiceKey>| {
         key.is_some_and(|key| key.message().contains("rate limited by the remote side"))
     };
-    stage.wait(stage.keys(), NAME, "told of the pause", is_told).await;
+    stage.wait(stage.keys(), NAME, "reporting the pause", is_told).await;
     assert_eq!(stage.broker.count(Route::Bind), 1);
 
     stage.create_key_of("other", "elsewhere").await;
     stage.wait_ready("elsewhere").await;
 
-    // Another limit makes another client, which knows of no pause.
+    // A change of the limits creates a new client, which does not know of the pause.
     stage.change_provider(json!({"limits": {"concurrency": 2}})).await;
     stage.wait_ready(NAME).await;
     stage.wait_ready("next").await;
@@ -118,7 +118,7 @@ async fn a_pause_ends_by_itself() {
     let held = stage.broker.gate(Route::Bind, Moment::BeforeEffect);
     stage.create_key(NAME).await;
     held.wait_for_arrival().await.unwrap();
-    // It waits for its turn, and learns of the pause as soon as that begins.
+    // This ServiceKey waits in the queue, and learns of the pause as soon as it begins.
     stage.create_key("next").await;
     let is_held = |key: Option<&ServiceKey>| key.is_some_and(|key| !key.finalizers().is_empty());
     stage.wait(stage.keys(), "next", "held", is_held).await;
@@ -127,7 +127,7 @@ async fn a_pause_ends_by_itself() {
         tokio::join!(stage.wait_key(NAME, Reason::BindFailed), stage.wait_key("next", Reason::RateLimited));
     failed.says("in maintenance");
     assert_eq!(stage.broker.count(Route::Bind), 1);
-    assert_eq!(stage.broker.count(Route::Unbind), 0, "what it may have made is revoked later");
+    assert_eq!(stage.broker.count(Route::Unbind), 0, "the key that may have been created is revoked later");
 
     stage.wait_ready(NAME).await;
     stage.wait_ready("next").await;
@@ -147,7 +147,7 @@ async fn what_failed_first_is_not_hidden() {
     stage.wait_key(NAME, Reason::BindRejected).await.says("the quota is used up");
     stage.broker.wait_for_calls(|calls| calls.iter().any(|call| call.status == Some(429))).await.unwrap();
 
-    // The answer to the first has been dealt with once the next one is told of the pause.
+    // Once the next ServiceKey reports the pause, the operator has processed the answer for the first one.
     stage.create_key("next").await;
     stage.wait_key("next", Reason::RateLimited).await;
     let key = stage.keys().get(NAME).await.unwrap();
@@ -169,7 +169,7 @@ async fn a_key_that_waits_for_its_turn_notices_what_happens_to_it() {
     stage.delete_key("patient").await;
     stage.abandon("patient").await;
     stage.wait_gone("patient").await;
-    assert_eq!(stage.broker.count(Route::Unbind), 0, "its turn never came");
+    assert_eq!(stage.broker.count(Route::Unbind), 0, "the request was still in the queue");
 
     held.release();
     stage.wait_ready(NAME).await;
@@ -189,7 +189,7 @@ async fn keys_that_wait_for_a_dead_provider_move_on_when_it_is_corrected() {
     let providers = stage.api::<KeyProvider>();
     providers.patch("mistaken", &PatchParams::default(), &Patch::Merge(correct)).await.unwrap();
     stage.broker.wait_until(|bindings| bindings.len() == 2).await.unwrap();
-    assert_eq!(held.arrivals(), 1, "the one that was asked for before is still waited for");
+    assert_eq!(held.arrivals(), 1, "only the request before the correction still waits for the dead broker");
 }
 
 fn too_many_requests() -> Fault {

@@ -1,4 +1,5 @@
-//! Without a token nothing is asked of a broker: keys wait, nothing has to be cleaned up, and all goes on by itself.
+//! Without a token the operator sends the broker no request. Keys wait, there is nothing to clean up, and everything
+//! continues automatically.
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ fn sorry(code: u16) -> TokenFault {
     TokenFault::Status(StatusCode::from_u16(code).unwrap(), body)
 }
 
-/// Waits until both the provider and its key say that there is no token, in these words.
+/// Waits until both the provider and its ServiceKey report with this text that there is no token.
 async fn waits(stage: &Stage, reason: Reason, words: &str) {
     stage.create_key(NAME).await;
     let provider = stage.wait_provider(reason).await;
@@ -68,7 +69,7 @@ async fn keys_wait_for_a_token_server_that_fails(
     waits(&stage, reason, words).await;
 
     tokens.clear_faults();
-    // A broker that is asked for the first time may need longer on a busy machine.
+    // The first request to the broker may take longer on a busy machine.
     stage.change_provider(json!({"limits": {"timeout": "5s"}})).await;
     goes_on(&stage).await;
     stage.delete_and_leave_nothing(NAME).await;
@@ -88,7 +89,7 @@ async fn keys_wait_for_a_token_server_that_is_down() {
     goes_on(&stage).await;
 }
 
-/// The broker has refused the token, and there is no other one to be had.
+/// The broker refuses the token, and the operator can't get another one.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_wait_for_the_token_after_a_refused_one() {
     let tokens = TokenServer::builder().start().await.unwrap();
@@ -105,12 +106,12 @@ async fn keys_wait_for_the_token_after_a_refused_one() {
 
     tokens.clear_faults();
     stage.wait_ready_with_the_only_key(NAME).await;
-    assert_eq!(stage.broker.count(Route::Bind), 2, "one was refused, and one made the key");
+    assert_eq!(stage.broker.count(Route::Bind), 2, "one bind was refused, and one created the key");
     stage.delete_and_leave_nothing(NAME).await;
     assert_eq!(stage.broker.count(Route::Unbind), 1);
 }
 
-/// A key must not be lost sight of because there is no token to revoke it with.
+/// The operator must not forget a key because it has no token to revoke it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_revoked_as_soon_as_there_is_a_token() {
     let tokens = TokenServer::builder().start().await.unwrap();

@@ -1,4 +1,4 @@
-//! Some brokers demand more of each call than the specification does. The provider says what they get.
+//! Some brokers require more of each call than the specification does. The provider's spec defines what they receive.
 
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
@@ -39,7 +39,7 @@ async fn a_broker_of_an_older_version_is_spoken_to_in_it() {
     stage.delete_and_leave_nothing(NAME).await;
 }
 
-/// What each bind said that its key is for, in the order of arrival.
+/// The `app_guid` of each bind, in the order of arrival.
 fn named(stage: &Stage) -> Vec<Option<String>> {
     let binds = stage.broker.calls().into_iter().filter(|call| call.route == Route::Bind);
     let value = |call: Call| call.body?["bind_resource"]["app_guid"].as_str().map(str::to_owned);
@@ -60,7 +60,7 @@ async fn a_broker_is_told_what_a_key_is_for_and_no_key_is_replaced_for_it() {
     let first = named(&stage);
     assert_eq!(first.last(), Some(&Some("app-1".to_owned())));
 
-    // The key of another ServiceKey has the new value; the first one stays as it is.
+    // A later key gets the new value; the existing key stays.
     stage.change_provider(json!({"openServiceBroker": {"bindResource": {"appGuid": "app-2"}}})).await;
     stage.wait_for_reload().await;
     stage.create_key("billing-creds").await;

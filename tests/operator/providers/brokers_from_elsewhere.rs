@@ -1,5 +1,5 @@
-//! The operator gets on with brokers that nobody here wrote: on openbrokerapi for Python and on brokerapi for Go, which
-//! read the specification in their own ways. `docs/brokers.md` tells what they do otherwise.
+//! The operator works with brokers on libraries of third parties: openbrokerapi for Python and brokerapi for Go. Each
+//! library reads the specification in its own way. `docs/brokers.md` lists the differences.
 
 use jiff::SignedDuration;
 use kube::{ResourceExt, api::DeleteParams};
@@ -36,9 +36,9 @@ async fn each_servicekey_has_credentials_of_its_own_and_leaves_nothing(#[case] k
     elsewhere.stage.wait_all_ready(2).await;
     let (key, one) = elsewhere.wait_in_order("one").await;
     let (_, two) = elsewhere.wait_in_order("two").await;
-    assert!(one.credentials["password"] != two.credentials["password"], "they share a key");
+    assert!(one.credentials["password"] != two.credentials["password"], "they share their credentials");
     assert_eq!(elsewhere.state().await.made, 2);
-    // openbrokerapi has no field for it.
+    // openbrokerapi has no field for the end of a binding.
     let says_when_it_ends = matches!(kind, Kind::Go | Kind::GoInBackground);
     assert_eq!(key.status.unwrap().key.unwrap().expires_at.is_some(), says_when_it_ends);
 
@@ -64,8 +64,8 @@ async fn a_changed_parameter_makes_a_new_key_and_the_old_one_goes_after_the_over
     elsewhere.change_parameters(NAME, json!({"role": "writer"})).await;
     elsewhere.wait_for_key(NAME, 2, 1).await;
     let (_, new) = elsewhere.wait_in_order(NAME).await;
-    assert!(new.credentials["password"] != old.credentials["password"], "it is the same key");
-    assert_eq!(elsewhere.state().await.bindings.len(), 2, "the old key works meanwhile");
+    assert!(new.credentials["password"] != old.credentials["password"], "the credentials are unchanged");
+    assert_eq!(elsewhere.state().await.bindings.len(), 2, "the old key works during the overlap");
 
     drop(operator);
     let _later = elsewhere.stage.start_operator_ahead(SignedDuration::from_hours(2)).await;
@@ -89,11 +89,11 @@ async fn a_deleted_secret_is_written_again_with_the_same_key(#[case] kind: Kind)
     delete_secret(&elsewhere).await;
     let (key, _) = elsewhere.wait_in_order(NAME).await;
     assert_eq!(key.status.unwrap().key.unwrap().sequence, 1);
-    assert_eq!(elsewhere.state().await.binds, 1, "it was fetched");
+    assert_eq!(elsewhere.state().await.binds, 1, "the operator fetched the existing binding");
     elsewhere.delete_and_leave_nothing(NAME).await;
 }
 
-/// The router of openbrokerapi does not pass a fetch on, whatever the catalog promises.
+/// openbrokerapi's router does not forward a fetch, whatever the catalog promises.
 #[rstest]
 #[case::python(Kind::Python, WITHOUT_FETCH)]
 #[case::python_routed(Kind::PythonRouted, SMALL)]
@@ -112,11 +112,11 @@ async fn a_deleted_secret_is_restored_by_the_same_bind_where_there_is_no_fetch(
     let (key, _) = elsewhere.wait_in_order(NAME).await;
     assert_eq!(key.status.unwrap().key.unwrap().sequence, 1);
     let state = elsewhere.state().await;
-    assert_eq!((state.binds, state.made), (2, 1), "the same bind gave the same key");
+    assert_eq!((state.binds, state.made), (2, 1), "repeating the bind returned the same key");
     elsewhere.delete_and_leave_nothing(NAME).await;
 }
 
-/// Deletes the Secret, and waits until there is another.
+/// Deletes the Secret, and waits until a new one exists.
 async fn delete_secret(elsewhere: &Elsewhere) {
     let secrets = elsewhere.stage.secrets();
     let before = secrets.get(NAME).await.unwrap().uid();
@@ -127,14 +127,14 @@ async fn delete_secret(elsewhere: &Elsewhere) {
         .await;
 }
 
-/// What is wrong with a ServiceKey.
+/// Mistakes in the spec of a ServiceKey.
 const NO_INSTANCE: &str = r#"{"instance": {"id": "nowhere", "offering": "database", "plan": "small"}}"#;
 const NO_PLAN: &str = r#"{"instance": {"id": "training-app-db", "offering": "database", "plan": "huge"}}"#;
 const BAD_ROLE: &str = r#"{"parameters": {"role": "king"}}"#;
 const NOTHING: &str = "{}";
 
 #[rstest]
-// What openbrokerapi makes of its own exception; the next attempt comes after the revocation.
+// openbrokerapi answers 500 for its own exception; the next attempt follows the revocation.
 #[case::no_instance_for_python(
     Kind::Python, SMALL, NO_INSTANCE, Reason::BindFailed,
     "the broker answers 500: Some error occurred, please contact your support or administrator",
@@ -159,7 +159,7 @@ const NOTHING: &str = "{}";
     Kind::Go, SMALL, BAD_ROLE, Reason::BindRejected,
     "the broker answers 400: `role` is neither reader nor writer",
 )]
-// The credentials would be lost: they are asked for at once, and the broker refuses that.
+// The credentials could not be read afterwards, so the operator requests a synchronous bind, which the broker refuses.
 #[case::only_in_background_and_shown_once_for_python(
     Kind::PythonInBackground, WITHOUT_FETCH, NOTHING, Reason::BindRejected,
     "the broker answers 422: This service plan requires client support for asynchronous service operations; the broker \
@@ -192,7 +192,7 @@ async fn what_is_wrong_is_said_in_the_brokers_words(
     Kind::Python,
     "401: Could not verify your access level for that URL. You have to login with proper credentials; check the provider's login"
 )]
-// In plain text.
+// This broker's answer is plain text.
 #[case::go(Kind::Go, "401: a body that is not JSON; check the provider's login")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_login_is_said_by_the_provider(#[case] kind: Kind, #[case] words: &str) {
@@ -202,8 +202,8 @@ async fn a_wrong_login_is_said_by_the_provider(#[case] kind: Kind, #[case] words
     wait_for(providers, "elsewhere", false, Reason::Unauthorized).await.says(words);
 }
 
-/// The binding has the id of the ServiceKey's first key and was made from other parameters, as one is whose answer was
-/// lost before they were changed.
+/// The binding has the id of the ServiceKey's first key, but other parameters, as if an answer had been lost before the
+/// parameters were changed.
 #[rstest]
 #[case::python(Kind::Python)]
 #[case::python_in_background(Kind::PythonInBackground)]
@@ -220,13 +220,16 @@ async fn a_binding_that_is_in_the_way_is_replaced(#[case] kind: Kind) {
 
     let _operator = elsewhere.stage.start_operator().await;
     let (_, after) = elsewhere.wait_in_order(NAME).await;
-    assert!(after.credentials["password"] != before.credentials["password"], "it is the binding of before");
+    assert!(
+        after.credentials["password"] != before.credentials["password"],
+        "the binding is still the old one"
+    );
     let state = elsewhere.state().await;
     assert_eq!((state.made, state.bindings.into_keys().collect()), (2, vec![id]));
     elsewhere.delete_and_leave_nothing(NAME).await;
 }
 
-/// How far the broker is when the operator is back.
+/// The state of the broker's operation when the operator returns.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Meanwhile {
     StillAtWork,
@@ -266,7 +269,7 @@ async fn an_operator_that_was_away_carries_on_with_the_same_binding(
     elsewhere.delete_and_leave_nothing(NAME).await;
 }
 
-/// These brokers do one thing at a time.
+/// These brokers allow one operation at a time.
 #[rstest]
 #[case::python(
     Kind::PythonInBackground,
@@ -289,10 +292,10 @@ async fn a_key_waits_until_the_broker_is_free(#[case] kind: Kind, #[case] words:
     elsewhere.stage.wait_all_ready(2).await;
     elsewhere.wait_in_order("first").await;
     elsewhere.wait_in_order("second").await;
-    assert_eq!(elsewhere.state().await.made, 2, "nothing was revoked because of it");
+    assert_eq!(elsewhere.state().await.made, 2, "no key was revoked because of the wait");
 }
 
-/// A revocation is refused for as long as the key is being made, and the operator that began that is gone.
+/// The broker refuses a revocation until it has created the key, and the operator that requested the key has ended.
 #[rstest]
 #[case::python(Kind::PythonInBackground)]
 #[case::go(Kind::GoInBackground)]
@@ -313,8 +316,8 @@ async fn a_servicekey_that_is_deleted_while_its_key_is_made_leaves_nothing(#[cas
     elsewhere.leaves_nothing(NAME).await;
 }
 
-/// The broker has forgotten the binding when it is asked for the operation. brokerapi then answers 410, which is a
-/// success; openbrokerapi answers 500, so that the key is revoked again when the plan's time for operations is over.
+/// The broker has forgotten the binding by the time the operator polls. brokerapi then answers 410, which is a success.
+/// openbrokerapi answers 500, so the operator revokes the key again after the plan's maximum polling duration.
 #[rstest]
 #[case::python(Kind::PythonInBackground)]
 #[case::go(Kind::GoInBackground)]

@@ -1,4 +1,5 @@
-//! A key is revoked by the ids that it was created with, whatever becomes of the catalog and the instance since.
+//! The operator revokes a key by the ids that it was created with, even if the catalog and the instance have changed
+//! since.
 
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -12,13 +13,13 @@ const OFFERING: &str = "offering-postgresql-7b1f";
 const SMALL: &str = "plan-postgresql-small-1c9d";
 
 impl Stage {
-    /// The pairs of offering and plan that were sent with the unbinds.
+    /// The pairs of offering and plan ids that the unbinds contained.
     fn ids_of_unbinds(&self) -> Vec<String> {
         let unbinds = self.broker.calls().into_iter().filter(|call| call.route == Route::Unbind);
         unbinds.map(|call| call.path.split_once('?').unwrap().1.to_owned()).collect()
     }
 
-    /// A stage on which an operator has created a key and has ended.
+    /// A stage with a key, whose operator has ended.
     async fn with_a_key() -> (Self, ServiceKey) {
         let stage = Self::set().await;
         let operator = stage.start_operator().await;
@@ -28,7 +29,7 @@ impl Stage {
         (stage, key)
     }
 
-    /// A stage whose operator has ended while the broker answered the bind, which took effect.
+    /// A stage whose operator ended before it received the answer to a bind that took effect.
     async fn with_a_bind_without_an_answer() -> Self {
         let stage = Self::set().await;
         let operator = stage.start_operator().await;
@@ -41,7 +42,7 @@ impl Stage {
         stage
     }
 
-    /// Another operator deletes the ServiceKey, after a restart in which the catalog was read again.
+    /// Deletes the ServiceKey with a restarted operator, which has read the catalog again.
     async fn delete_after_a_restart(&self) {
         let _operator = self.start_operator().await;
         self.wait_for_provider("broker").await;
@@ -87,7 +88,7 @@ async fn a_key_of_a_plan_whose_id_was_changed_is_revoked_and_its_successor_has_t
     let key = stage.wait_settled_with(2).await;
     assert_eq!(recorded(&key)["planId"], "plan-new");
     stage.delete_and_leave_nothing(NAME).await;
-    // What an operator creates soon after its start is revoked twice.
+    // The operator revokes twice if it created the key soon after its start.
     let mut unbinds = stage.ids_of_unbinds();
     unbinds.dedup();
     assert_eq!(unbinds, [by(SMALL), by("plan-new")]);
@@ -105,7 +106,7 @@ async fn a_revocation_needs_no_catalog() {
     assert_eq!(stage.ids_of_unbinds(), [by(SMALL)]);
 }
 
-/// The ids are recorded before the key exists: the process dies while the broker answers the bind.
+/// The operator records the ids before the key exists: the process dies before the answer to the bind.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_during_the_bind_loses_no_ids() {
     let stage = Stage::with_a_bind_without_an_answer().await;
@@ -117,7 +118,8 @@ async fn a_crash_during_the_bind_loses_no_ids() {
     assert!(stage.ids_of_unbinds().iter().all(|ids| *ids == by(SMALL)), "{:?}", stage.ids_of_unbinds());
 }
 
-/// The next process meets another catalog, and goes on: what the first one may have created is revoked by its own ids.
+/// The next process reads a changed catalog. It revokes the key that the first process may have created by that key's
+/// own ids.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_during_the_bind_loses_no_ids_where_the_next_key_has_others() {
     let stage = Stage::with_a_bind_without_an_answer().await;
@@ -131,7 +133,8 @@ async fn a_crash_during_the_bind_loses_no_ids_where_the_next_key_has_others() {
     stage.broker.assert_clean();
 }
 
-/// Whoever may write the ServiceKey may write the annotation. It says nothing of a key that the status knows.
+/// Every user who may write the ServiceKey may forge the annotation. The operator ignores it for a key that is in the
+/// status.
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_ids_are_not_sent() {
     let (stage, _) = Stage::with_a_key().await;
@@ -147,7 +150,7 @@ async fn forged_ids_are_not_sent() {
     stage.broker.assert_clean();
 }
 
-/// Some brokers know a binding by the plan that its instance has now.
+/// Some brokers identify a binding by the current plan of its instance.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_present_plan_of_an_instance_that_was_moved_is_read() {
     let stage = Stage::set().await;
@@ -173,7 +176,7 @@ async fn a_key_without_recorded_ids_is_revoked_by_the_catalog() {
 }
 
 impl Stage {
-    /// Takes all that tells the ids off the ServiceKey.
+    /// Removes the ids from the status and the annotations of the ServiceKey.
     async fn forget_ids(&self) {
         let status = Patch::Merge(json!({"status": {"key": {"planIds": null}}}));
         self.keys().patch_status(NAME, &PatchParams::default(), &status).await.unwrap();

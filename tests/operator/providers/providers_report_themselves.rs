@@ -1,4 +1,4 @@
-//! A provider says whether keys can be had from it, and its keys go on by themselves as soon as they can.
+//! A provider reports whether it can provide keys, and its ServiceKeys continue automatically as soon as it can.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -22,10 +22,11 @@ async fn a_provider_that_can_be_reached_is_ready() {
     provider.says("the remote side can be reached with this login");
     assert!(!provider.is_stalled());
     assert_eq!(provider.status.as_ref().unwrap().observed_generation, provider.metadata.generation);
-    assert_eq!(stage.broker.calls().len(), 1, "the catalog, once");
+    assert_eq!(stage.broker.calls().len(), 1, "only the catalog was read");
 }
 
-/// A plan that can't be read is named by its provider, and keeps no key of another plan from being created and revoked.
+/// The provider names each plan that can't be read. Such a plan does not prevent keys of other plans from being created
+/// and revoked.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_odd_plan_of_the_catalog_is_reported_and_hides_no_other() {
     let stage = Stage::set().await;
@@ -43,12 +44,12 @@ async fn an_odd_plan_of_the_catalog_is_reported_and_hides_no_other() {
     stage.delete_and_leave_nothing(NAME).await;
 }
 
-/// The key says what is missing as well, and waits.
+/// The ServiceKey also reports what is missing, and waits.
 async fn login_is_asked_for(stage: &Stage, reason: Reason, words: &str) {
     stage.create_key(NAME).await;
     let provider = stage.wait_provider(reason).await;
     provider.says(words);
-    assert!(!provider.is_stalled(), "the Secret may come by itself");
+    assert!(!provider.is_stalled(), "the Secret may still be created");
     let key = stage.wait_key(NAME, Reason::ProviderNotReady).await;
     key.says("KeyProvider `broker` can't be used");
     key.says(words);
@@ -68,7 +69,7 @@ async fn a_login_secret_that_is_missing_is_asked_for() {
     stage.wait_ready_with_the_only_key(NAME).await;
     stage.wait_for_provider("broker").await;
 
-    // A key that works does not need it.
+    // An existing key does not need the login.
     stage.delete_by_force(stage.secrets(), "broker-login").await;
     stage.wait_provider(Reason::LoginSecretMissing).await;
     stage.wait_ready_with_the_only_key(NAME).await;
@@ -149,7 +150,7 @@ async fn another_login_secret_is_watched_instead_of_the_first() {
     stage.wait_ready_with_the_only_key(NAME).await;
 }
 
-/// It may not read what is outside of its namespaces.
+/// This operator may not read anything outside its namespaces.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_for_single_namespaces_serves_no_cluster_providers() {
     let stage = Stage::set().await;
@@ -161,7 +162,7 @@ async fn an_operator_for_single_namespaces_serves_no_cluster_providers() {
     key.says("this operator serves single namespaces; use a KeyProvider");
 }
 
-/// A key that is found before its provider is not told that there is none.
+/// A ServiceKey that the operator lists before its provider must not report that the provider does not exist.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_that_starts_says_nothing_that_it_does_not_know() {
     let stage = Stage::set().await;

@@ -1,4 +1,5 @@
-//! The id of an instance is enough, where its broker tells what the instance is of; and what a broker is told.
+//! The id of an instance is enough if its broker shows the instance's offering and plan. Also: the context that the
+//! broker receives.
 
 use serde_json::json;
 use servicekey_operator::api::{Reason, ServiceKey};
@@ -9,7 +10,7 @@ use crate::support::{conditions::Reports, stage::Stage};
 const NAME: &str = "monitoring-creds";
 
 impl Stage {
-    /// A ServiceKey that names nothing but the instance's id.
+    /// Creates a ServiceKey that names only the instance's id.
     async fn create_bare_key(&self, name: &str) {
         let mut manifest = self.key_manifest(name);
         manifest["spec"]["instance"] = json!({"id": self.instance.id});
@@ -29,12 +30,12 @@ async fn an_id_is_enough_and_is_looked_up_once() {
     assert_eq!(stage.broker.count(Route::Catalog), 1);
     assert_eq!(stage.broker.count(Route::Bind), 20);
 
-    // What it is of need not be known any more to revoke what it had.
+    // Revoking a key requires no lookup of its instance.
     assert!(stage.broker.forget_instance(&stage.instance.id));
     drop(operator);
     let _operator = stage.start_operator().await;
     stage.delete_and_leave_nothing("key-7").await;
-    assert_eq!(stage.broker.count(Route::Unbind), 0, "there are no keys where there is no instance");
+    assert_eq!(stage.broker.count(Route::Unbind), 0, "an instance that is gone has no keys");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,7 +49,7 @@ async fn an_instance_that_nobody_knows_is_reported() {
     stage.delete_and_leave_nothing(NAME).await;
 }
 
-/// A page of whatever stands before the broker says nothing about the instance.
+/// An HTML page of a proxy in front of the broker proves nothing about the instance.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_page_is_no_missing_instance() {
     let stage = Stage::set().await;
@@ -106,7 +107,7 @@ async fn the_broker_is_told_where_the_key_is_wanted() {
     assert_eq!(context["instance_annotations"], json!({"example.com/cost-center": "4711"}));
 }
 
-/// Spec: "Originating Identity". Nobody asked for what a lost answer may have left.
+/// Specification: "Originating Identity". The revocation after a lost answer is not a request of any user.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_asked_is_named_and_nobody_for_a_clean_up() {
     let stage = Stage::set().await;
@@ -127,7 +128,7 @@ async fn whoever_asked_is_named_and_nobody_for_a_clean_up() {
     let uid = key.metadata.uid;
     assert_eq!(askers(Route::Bind), [uid.clone(), uid.clone()]);
     let unbinds = askers(Route::Unbind);
-    assert_eq!((unbinds.first(), unbinds.last()), (Some(&None), Some(&uid)), "cleaned up, and deleted");
+    assert_eq!((unbinds.first(), unbinds.last()), (Some(&None), Some(&uid)), "a clean-up names no user");
     let counted = "servicekeys_orphan_mitigations_total{backend=\"OpenServiceBroker\"} 1";
     assert!(operator.metrics.text().contains(counted), "{}", operator.metrics.text());
 }

@@ -1,4 +1,4 @@
-//! A broker whose certificate is not right is not talked to, and the conditions say what to do about it.
+//! The operator sends no request to a broker with an invalid certificate, and the conditions say how to correct it.
 
 use k8s_openapi::api::core::v1::Secret;
 use rstest::rstest;
@@ -17,7 +17,7 @@ async fn broker(identity: Result<TlsIdentity, TlsError>) -> FakeBroker {
     FakeBroker::builder().tls(identity.unwrap()).start().await.unwrap()
 }
 
-/// A stage whose provider trusts this bundle and nobody else new.
+/// A stage whose provider trusts this bundle in addition to the public authorities.
 async fn trusting(broker: FakeBroker, ca_bundle: Option<&str>) -> (Stage, Running) {
     let ca_bundle = ca_bundle.map_or(Value::Null, |pem| json!(pem));
     let stage = Stage::set_with(broker).await;
@@ -27,7 +27,7 @@ async fn trusting(broker: FakeBroker, ca_bundle: Option<&str>) -> (Stage, Runnin
     (stage, operator)
 }
 
-/// Waits until both the provider and its key say that TLS fails, in these words.
+/// Waits until both the provider and its ServiceKey report with this text that TLS fails.
 async fn tls_fails(stage: &Stage, words: &str) -> (KeyProvider, ServiceKey) {
     let provider = stage.wait_provider(Reason::TlsFailed).await;
     let key = stage.wait_key(NAME, Reason::TlsFailed).await;
@@ -67,7 +67,7 @@ async fn the_right_bundle_is_asked_for_and_taken(#[case] other: Option<Result<Tl
     stage.wait_for_provider("broker").await;
 }
 
-/// The bundle does not help here: the broker needs another certificate, or another address.
+/// The bundle does not help here: the broker needs another certificate, or the provider another address.
 #[rstest]
 #[case::unknown_ca(TlsIdentity::unknown_ca(), "its certificate is not trusted")]
 #[case::wrong_host_name(
@@ -93,7 +93,7 @@ async fn a_wrong_certificate_is_refused(
     assert_eq!((right.bindings().len(), stage.broker.calls().len()), (1, 0));
 }
 
-/// What the operator shows is checked before anybody sees it.
+/// The operator checks its own certificate before it connects.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_certificate_that_is_none_is_asked_for() {
     let stage = Stage::set().await;

@@ -1,5 +1,5 @@
-//! A workload that reads its mounted Secret whenever it logs in is never refused, however often its key is replaced: the
-//! overlap is longer than the volume takes to follow the Secret.
+//! A workload that reads its mounted Secret at each login is never refused, however often its key is rotated. The
+//! overlap is longer than the delay until the volume contains the changed Secret.
 
 use std::{
     fs,
@@ -30,31 +30,31 @@ use crate::support::{
 const NAME: &str = "monitoring-creds";
 const ROTATIONS: u32 = 20;
 const EVERY: Duration = Duration::from_secs(720 * 3600);
-/// With the full second that its end is written down as.
+/// The overlap plus one second, because the status stores its end in whole seconds.
 const OVERLAP: Duration = Duration::from_secs(24 * 3600 + 1);
-/// How long the volume takes to follow the Secret. A kubelet takes up to a minute and more.
+/// The delay until the volume contains a changed Secret. A kubelet takes a minute or more.
 const LAG: Duration = Duration::from_millis(100);
-/// How long the workload stays away between two logins.
+/// The pause of the workload between two logins.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A workload with a volume. Both end when it is dropped.
+/// A workload with a volume. Both end when this is dropped.
 struct Workload {
     diary: watch::Receiver<Diary>,
     _volume: TempDir,
     _tasks: JoinSet<()>,
 }
 
-/// What a workload has seen so far.
+/// What the workload has seen so far.
 #[derive(Clone, Debug, Default)]
 struct Diary {
-    /// Whom it logged in as, in this order.
+    /// The users that it logged in as, in this order.
     users: Vec<String>,
     logins: u32,
     failures: Vec<String>,
 }
 
 impl Workload {
-    /// Starts as soon as the volume shows the Secret, as containers do.
+    /// Starts as soon as the volume contains the Secret, like a container.
     async fn start(stage: &Stage) -> Self {
         let volume = TempDir::new().unwrap();
         let file = volume.path().join("uri");
@@ -66,7 +66,7 @@ impl Workload {
         Self { diary, _volume: volume, _tasks: tasks }
     }
 
-    /// Waits until it has logged in as so many users, each after the other.
+    /// Waits until the workload has logged in as this many different users.
     async fn wait_for_users(&mut self, count: usize) {
         let moved = self.diary.wait_for(|diary| diary.users.len() >= count);
         let moved = timeout(PATIENCE, moved).await.map(|moved| moved.is_ok());
@@ -74,7 +74,7 @@ impl Workload {
     }
 }
 
-/// Keeps the volume as the Secret was a while ago.
+/// Copies each version of the Secret into the volume after a delay.
 async fn follow(secrets: Api<Secret>, file: PathBuf) {
     let mut changes = std::pin::pin!(watcher::watch_object(secrets, NAME).default_backoff());
     while let Some(secret) = changes.try_next().await.unwrap() {
@@ -83,7 +83,7 @@ async fn follow(secrets: Api<Secret>, file: PathBuf) {
     }
 }
 
-/// Puts the entry of that name into the file, at one stroke as a kubelet does.
+/// Replaces the file by the entry with its name, atomically like a kubelet.
 fn show(secret: &Secret, file: &Path) {
     let entry = &entries(secret)[file.file_name().unwrap().to_str().unwrap()];
     let mut next = NamedTempFile::new_in(file.parent().unwrap()).unwrap();
@@ -123,14 +123,14 @@ async fn a_workload_that_reads_its_volume_logs_in_through_twenty_rotations() {
     for number in 2..=ROTATIONS + 1 {
         time.pass(EVERY, &stage, NAME).await;
         let is_next = |key: &ServiceKey| sequence(key) == Some(number);
-        wait(stage.keys(), NAME, "on the next key", |key| key.is_some_and(is_next)).await;
+        wait(stage.keys(), NAME, "with the next key", |key| key.is_some_and(is_next)).await;
         workload.wait_for_users(usize::try_from(number).unwrap()).await;
         assert_eq!(database.roles().await.len(), 2, "the previous key works during the overlap");
         time.pass(OVERLAP, &stage, NAME).await;
         stage.wait_settled_with(number).await;
     }
 
-    // Whoever holds on to the diary keeps the workload from writing, and its thread from all others.
+    // A borrowed diary would block the writer and its thread, so clone it.
     let diary = workload.diary.borrow().clone();
     assert_eq!(diary.failures, [""; 0], "of {} logins", diary.logins);
     assert!(diary.logins > ROTATIONS, "{diary:?}");

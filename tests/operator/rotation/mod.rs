@@ -1,4 +1,4 @@
-//! The next key: on request, on schedule, and without locking a consumer out.
+//! Rotation: on request, on schedule, and without locking out a consumer.
 
 mod a_consumer_is_never_locked_out;
 mod previous_credentials_stay_for_the_overlap;

@@ -1,4 +1,4 @@
-//! `secret.previous: Include`: the Secret holds the previous key's credentials as long as they work, and no longer.
+//! With `secret.previous: Include`, the Secret contains the previous key's credentials exactly as long as they work.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -53,11 +53,11 @@ impl Stage {
             .await
     }
 
-    /// The bindings that were made so far, oldest first.
+    /// The bindings that were created so far, oldest first.
     fn keys_made<const N: usize>(&self) -> [Binding; N] {
         let bindings = self.broker.bindings();
         let count = bindings.len();
-        bindings.try_into().unwrap_or_else(|_| panic!("there are {count} bindings instead of {N}"))
+        bindings.try_into().unwrap_or_else(|_| panic!("expected {N} bindings, found {count}"))
     }
 }
 
@@ -65,7 +65,7 @@ fn mark<'a>(secret: &'a Secret, name: &str) -> Option<&'a String> {
     secret.metadata.annotations.as_ref()?.get(&format!("servicekeys.dev/{name}"))
 }
 
-/// What a Secret holds for these keys.
+/// The expected entries of a Secret for these keys.
 fn expected(current: &Binding, previous: Option<&Binding>) -> BTreeMap<String, String> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let of = |binding: &Binding, prefix: &str| -> BTreeMap<_, _> {
@@ -75,12 +75,15 @@ fn expected(current: &Binding, previous: Option<&Binding>) -> BTreeMap<String, S
     of(current, "").into_iter().chain(previous).collect()
 }
 
-/// Fails without showing what the Secret holds.
+/// Fails without printing the entries.
 #[track_caller]
 fn assert_holds(secret: &Secret, current: &Binding, previous: Option<&Binding>) {
     let found = entries(secret);
     let names: Vec<_> = found.keys().collect();
-    assert!(found == expected(current, previous), "the Secret holds something else, under {names:?}");
+    assert!(
+        found == expected(current, previous),
+        "the Secret has other entries than expected, under {names:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,7 +96,7 @@ async fn both_keys_are_there_until_the_previous_one_is_revoked() {
     let [first, second] = stage.keys_made();
     assert_holds(&rotated, &second, Some(&first));
 
-    // Nobody finds credentials in the Secret that do not work any more.
+    // The Secret must not contain credentials that no longer work, so they are removed before the key is revoked.
     let revocation = stage.broker.gate(Route::Unbind, BeforeEffect);
     time.pass(OVERLAP, &stage, NAME).await;
     revocation.wait_for_arrival().await.unwrap();
@@ -129,7 +132,7 @@ async fn a_new_label_does_not_cost_the_previous_key() {
     assert_holds(&secret, &second, Some(&first));
 }
 
-/// What somebody wrote into the Secret is not passed on as credentials.
+/// The operator does not preserve entries that another writer changed.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edited_secret_is_repaired_without_the_previous_key() {
     let stage = Stage::set().await;
@@ -151,10 +154,10 @@ async fn who_does_not_want_it_any_more_has_it_taken_out_at_once() {
     stage.rotate_once_to(2).await;
     stage.change_key(NAME, json!({"secret": {"previous": "Omit"}})).await;
     let secret = stage.wait_without_previous().await;
-    // The key itself is good for the overlap all the same.
+    // The key itself stays valid for the overlap anyway.
     let [_, second] = stage.keys_made();
     assert_holds(&secret, &second, None);
-    assert_eq!(stage.broker.count(Route::Fetch), 0, "the Secret alone tells");
+    assert_eq!(stage.broker.count(Route::Fetch), 0, "the operator reads only the Secret");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
-//! Rotations that the user asks for: at once, by an annotation; and with room made for the next key first, where a
-//! service allows one key only. However many there are in a row, there are never more than three keys, and the Secret
-//! tells which one it holds.
+//! Rotations that the user requests with an annotation, and rotations with `strategy: Replace`, which revoke the old
+//! key first, for services that allow only one key. However many rotations follow each other, there are never more than
+//! three keys. The Secret names the key that it contains.
 
 use std::{
     collections::BTreeMap,
@@ -27,16 +27,16 @@ use crate::support::{
 };
 
 const NAME: &str = "monitoring-creds";
-/// How many keys there are in a row, each asked for as soon as the one before it is in the Secret.
+/// The number of keys in a row. Each is requested as soon as the previous one is in the Secret.
 const IN_A_ROW: u32 = 6;
 
 impl Stage {
-    /// Makes one key after the other, much faster than overlaps end, and waits until all is done for now.
+    /// Rotates repeatedly, much faster than the overlaps end, and waits until the operator is done for now.
     async fn rotate_in_a_row(&self) {
         for number in 2..=IN_A_ROW {
             self.request_rotation(json!(number.to_string())).await;
             let has_it = |key: &ServiceKey| sequence(key) == Some(number);
-            wait(self.keys(), NAME, "on the next key", |key| key.is_some_and(has_it)).await;
+            wait(self.keys(), NAME, "with the next key", |key| key.is_some_and(has_it)).await;
         }
         let over = |key: &ServiceKey| {
             let status = key.status.as_ref().unwrap();
@@ -58,7 +58,7 @@ async fn another_value_of_the_annotation_makes_the_next_key_once() {
     stage.request_rotation(json!("again")).await;
     stage.wait_settled_with(3).await;
 
-    // What was asked for once is not done again: neither by another process, nor when the annotation goes.
+    // The operator handles each value once: neither a new process nor the removal of the annotation rotates again.
     drop(operator);
     let _operator = stage.start_operator().await;
     stage.request_rotation(Value::Null).await;
@@ -73,7 +73,7 @@ async fn another_value_of_the_annotation_makes_the_next_key_once() {
     stage.delete_and_leave_nothing(NAME).await;
 }
 
-/// A broker that gives all keys the same login, until this says so.
+/// A broker that gives all keys the same credentials until the flag is set.
 async fn with_a_static_broker() -> (Stage, Arc<AtomicBool>) {
     let changes = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&changes);
@@ -85,7 +85,8 @@ async fn with_a_static_broker() -> (Stage, Arc<AtomicBool>) {
     (Stage::set_with(FakeBroker::builder().credentials(recipe).start().await.unwrap()).await, changes)
 }
 
-/// The credentials stay the same, so nothing is revoked that could end them, and the schedule ends.
+/// The credentials stay the same. Revoking the old key might invalidate them, so the operator keeps it and stops the
+/// schedule.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_that_changes_no_credentials_is_told_and_ends_the_schedule() {
     let (stage, changes) = with_a_static_broker().await;
@@ -103,7 +104,7 @@ async fn a_rotation_that_changes_no_credentials_is_told_and_ends_the_schedule() 
     assert_eq!((&status.next_rotation, &status.previous_keys[0].revoke_at), (&None, &None));
     stage.wait_event(NAME, "RotationIneffective").await;
 
-    // Neither a restart nor any time makes the next key.
+    // Neither a restart nor the passage of time creates the next key.
     drop(operator);
     let _operator = stage.start_operator_ahead(SignedDuration::from_hours(30)).await;
     stage.create_key("another").await;
@@ -119,7 +120,7 @@ async fn a_rotation_that_changes_no_credentials_is_told_and_ends_the_schedule() 
     stage.delete_and_leave_nothing(NAME).await;
 }
 
-/// What a template shows may be the same for two keys whose credentials are not.
+/// A template may render the same entries for two keys with different credentials.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_is_effective_whatever_the_template_shows() {
     let stage = Stage::set().await;
@@ -142,7 +143,7 @@ async fn a_key_that_makes_room_is_revoked_before_the_next_one_is_made() {
     stage.request_rotation(json!("now")).await;
     stage.wait_settled_with(2).await;
     stage.wait_ready_with_the_only_key(NAME).await;
-    // That the first one is gone is confirmed once more, as of any key that was replaced, unless it is still known.
+    // The operator may confirm once more that the first key is gone, as for every replaced key.
     let calls = stage.binds_and_unbinds();
     let (order, confirmation) = calls.split_at(3);
     assert_eq!(order, [Route::Bind, Route::Unbind, Route::Bind]);
@@ -150,7 +151,7 @@ async fn a_key_that_makes_room_is_revoked_before_the_next_one_is_made() {
     stage.delete_and_leave_nothing(NAME).await;
 }
 
-/// A rotation that the user asks for leads out where the broker does not show the credentials of the key before.
+/// If the broker does not return the current key's credentials, a requested rotation still creates a new key.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_can_not_be_read_makes_room_when_another_is_asked_for() {
     let stage = Stage::set().await;
@@ -208,7 +209,7 @@ async fn the_gap_is_told_while_the_next_key_can_not_be_made() {
     stage.wait_ready_with_the_only_key(NAME).await;
 }
 
-/// How many keys there were at most, by the calls that made and revoked one.
+/// The largest number of keys at the same time, from the calls that created and revoked them.
 fn most_at_once(calls: impl Iterator<Item = (bool, Option<u16>)>) -> usize {
     let done = calls.filter(|(_, status)| status.is_some_and(|status| (200..300).contains(&status)));
     let counts = done.scan(0, |keys, (makes_one, _)| {

@@ -1,4 +1,4 @@
-//! Rotations come on time, and once each: whatever is restarted, paused, or done to the clock meanwhile.
+//! Each rotation happens once and on time, despite restarts, pauses and changes of the clock.
 
 use std::time::Duration;
 
@@ -27,13 +27,13 @@ fn created_at(key: &ServiceKey) -> Timestamp {
 }
 
 impl Stage {
-    /// The ServiceKey once the operator has decided anew, because of an edit that asks for nothing.
+    /// The ServiceKey after the operator has reconciled it again, because of an edit without consequences.
     async fn look_again(&self) -> ServiceKey {
         let edit = Patch::Merge(
             json!({"spec": {"secret": {"labels": {"seen": Timestamp::now().as_second().to_string()}}}}),
         );
         let edited = self.keys().patch(NAME, &PatchParams::default(), &edit).await.unwrap();
-        let seen = self.wait(self.keys(), NAME, "looked at again", |key| {
+        let seen = self.wait(self.keys(), NAME, "reconciled again", |key| {
             let status = key.and_then(|key| key.status.as_ref());
             status.and_then(|status| status.observed_generation) >= edited.metadata.generation
         });
@@ -94,7 +94,7 @@ async fn a_rotation_that_fell_due_while_no_operator_ran_is_made_up_for_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_that_is_paused_over_a_rotation_makes_it_once_it_goes_on() {
     let stage = Stage::set().await;
-    // Made half a minute ago, the key is due in as long.
+    // The key was created half a minute ago, and is due in half a minute.
     let earlier = stage.start_operator_ahead(SignedDuration::from_secs(-30)).await;
     stage.create_rotating(json!({"every": "1m", "overlap": "0s"})).await;
     drop(earlier);
@@ -103,7 +103,7 @@ async fn an_operator_that_is_paused_over_a_rotation_makes_it_once_it_goes_on() {
     assert_eq!(sequence(&key), Some(1), "the machine is too slow for this test");
     operator.pause();
 
-    // Until it is due, and a little longer: nothing happens.
+    // Wait until shortly after the rotation is due, to show that a paused operator does nothing.
     let due = Duration::try_from(next_rotation(&key).duration_since(Timestamp::now())).unwrap_or_default();
     tokio::time::sleep(due + Duration::from_secs(2)).await;
     assert_eq!(stage.broker.count(Route::Bind), 1);
@@ -120,7 +120,7 @@ fn ending(metadata: impl Fn(u64) -> BindingMetadata + Send + Sync + 'static) -> 
     FakeBroker::builder().credentials(CredentialsRecipe::postgresql().metadata(metadata))
 }
 
-/// Brokers write the zero value of their language where a key has no end.
+/// Brokers send the zero value of their language if a key does not expire.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_time_before_the_key_was_made_rotates_nothing_and_is_shown() {
     let zero = |_| BindingMetadata {
@@ -145,7 +145,7 @@ async fn a_time_before_the_key_was_made_rotates_nothing_and_is_shown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_has_expired_is_not_ready_until_the_next_one_is_there() {
-    // Only the first key ends.
+    // Only the first key expires.
     let tomorrow = Timestamp::now() + SignedDuration::from_hours(24);
     let ends = move |number| BindingMetadata {
         expires_at: (number == 1).then(|| tomorrow.to_string()),

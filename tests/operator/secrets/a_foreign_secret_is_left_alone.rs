@@ -1,4 +1,4 @@
-//! A Secret of somebody else is neither written nor deleted, and no key is made for it.
+//! The operator neither writes nor deletes another owner's Secret, and creates no key for it.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -61,7 +61,7 @@ async fn a_foreign_secret_in_the_place_of_ours_is_reported_and_stays() {
 
     wait_for_conflict(&stage, "monitoring-creds").await;
     assert_eq!(stage.broker.count(Route::Bind), 1);
-    assert_eq!(stage.broker.bindings().len(), 1, "the key is not lost");
+    assert_eq!(stage.broker.bindings().len(), 1, "the key still exists");
 
     stage.keys().delete("monitoring-creds", &DeleteParams::default()).await.unwrap();
     stage.wait_gone("monitoring-creds").await;

@@ -1,5 +1,5 @@
-//! Others write the Secret too: policies, controllers, people. No key is created because of metadata, there are never more
-//! than three keys, and a writer that undoes each repair is told apart from a mistake.
+//! Policies, controllers and people also write the Secret. The operator creates no key because of metadata, and there
+//! are never more than three keys. It distinguishes a writer that undoes each repair from a single mistake.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::support::{conditions::Reports, policy::Policy, stage::Stage};
 
 const KEY: &str = "monitoring-creds";
 
-/// A stage whose broker shows credentials once, with a key that is ready and this spec besides.
+/// A stage whose broker shows credentials once, with a ServiceKey that is ready and has these further fields.
 async fn with_a_key_shown_once(spec: Value) -> (Stage, impl Drop) {
     let stage = Stage::with_instance("metrics", "basic").await;
     let operator = stage.start_operator().await;
@@ -29,7 +29,7 @@ async fn with_a_key_shown_once(spec: Value) -> (Stage, impl Drop) {
     (stage, operator)
 }
 
-/// A stage whose broker does not offer to read bindings, with a key that is ready.
+/// A stage whose broker does not support reading bindings, with a ServiceKey that is ready.
 async fn with_a_broker_that_repeats() -> (Stage, impl Drop) {
     let instance = Instance::new("training-app-db", "metrics", "basic");
     let broker = FakeBroker::builder().without_instances().instance(instance.clone()).start().await.unwrap();
@@ -49,7 +49,7 @@ async fn patch_spec(stage: &Stage, spec: Value) {
     stage.keys().patch(KEY, &PatchParams::default(), &patch).await.unwrap();
 }
 
-/// Without the annotations in which a restored Secret may differ from the one before: none.
+/// Whether the entries and the metadata that the operator writes are the same.
 fn is_like(secret: Option<&Secret>, right: &Secret) -> bool {
     secret.is_some_and(|secret| {
         secret.data == right.data
@@ -111,8 +111,8 @@ async fn another_layout_costs_no_key_that_is_shown_once(#[case] secret: Value) {
     assert_eq!((stage.broker.count(Route::Bind), stage.broker.bindings().len()), (1, 1));
 }
 
-/// The credentials are needed again, and the broker does not show them: the next key follows in order, and the one that
-/// consumers have goes on working although the user wants no overlap.
+/// The operator needs the credentials again, and the broker does not show them, so a regular rotation follows. The
+/// consumers' key continues to work, although the user wants no overlap.
 #[tokio::test]
 async fn other_templates_replace_a_key_that_is_shown_once_in_order() {
     let (stage, _operator) = with_a_key_shown_once(json!({"rotation": {"overlap": "0s"}})).await;
@@ -125,7 +125,7 @@ async fn other_templates_replace_a_key_that_is_shown_once_in_order() {
     let replaced = |key: Option<&ServiceKey>| {
         key.and_then(|key| key.status.as_ref()?.key.as_ref()).is_some_and(|key| key.sequence == 2)
     };
-    let key = stage.wait(stage.keys(), KEY, "on its second key", replaced).await.unwrap();
+    let key = stage.wait(stage.keys(), KEY, "with its second key", replaced).await.unwrap();
     let previous = &key.status.unwrap().previous_keys;
     assert!(
         previous[0].revoke_at.as_ref().unwrap().0 >= began + SignedDuration::from_mins(60),
@@ -134,7 +134,7 @@ async fn other_templates_replace_a_key_that_is_shown_once_in_order() {
     assert_eq!(stage.broker.bindings().len(), 2);
 }
 
-/// Most brokers don't offer to read bindings. They answer the bind of a key that exists with its credentials.
+/// Most brokers don't support reading bindings. They answer a repeated bind with the credentials of the existing key.
 #[rstest]
 #[case::an_entry_is_edited(Some(json!({"stringData": {"password": "guessed"}})), json!({}))]
 #[case::the_secret_is_deleted(None, json!({}))]
@@ -169,7 +169,7 @@ async fn a_repeated_bind_brings_the_credentials_of_the_same_key_back(
     stage.delete_and_leave_nothing(KEY).await;
 }
 
-/// A bind with other parameters is another request: the broker would refuse it, or answer with the old credentials.
+/// A bind with other parameters is a different request: the broker would refuse it, or answer with the old credentials.
 #[tokio::test]
 async fn a_bind_is_not_repeated_with_other_parameters() {
     let (stage, operator) = with_a_broker_that_repeats().await;
@@ -180,12 +180,13 @@ async fn a_bind_is_not_repeated_with_other_parameters() {
     let replaced = |key: Option<&ServiceKey>| {
         key.and_then(|key| key.status.as_ref()?.key.as_ref()).is_some_and(|key| key.sequence == 2)
     };
-    stage.wait(stage.keys(), KEY, "on its second key", replaced).await;
+    stage.wait(stage.keys(), KEY, "with its second key", replaced).await;
     assert_eq!((stage.broker.count(Route::Bind), stage.broker.bindings().len()), (2, 2));
     stage.broker.assert_clean();
 }
 
-/// The broker is away while the credentials are needed: the key stays, and is asked for again.
+/// The broker is unavailable while the operator needs the credentials. The operator keeps the key, and repeats the
+/// request.
 #[tokio::test]
 async fn a_repeated_bind_that_fails_costs_no_key() {
     let (stage, _operator) = with_a_broker_that_repeats().await;
@@ -198,7 +199,7 @@ async fn a_repeated_bind_that_fails_costs_no_key() {
     assert_eq!(stage.broker.bindings().len(), 1);
 }
 
-/// The Secret is accepted as the API server stored it: one key, one write, also after a restart.
+/// The operator accepts the Secret as the API server stored it: one key and one write, also after a restart.
 #[rstest]
 #[case::shown_once("metrics", "basic")]
 #[case::retrievable("postgresql", "small")]
@@ -218,12 +219,12 @@ async fn a_label_that_a_policy_overrides_causes_no_storm(#[case] offering: &str,
 
     drop(operator);
     let _operator = stage.start_operator().await;
-    // The operator takes up the first key before the second.
+    // The operator reconciles the existing ServiceKey before the second one.
     stage.create_key("second").await;
     stage.wait_ready("second").await;
     let after = stage.secrets().get(KEY).await.unwrap();
     assert_eq!(after.resource_version(), written.resource_version(), "it was written once");
-    // The policy has no name, neither where it overrides the label nor where it adds it.
+    // The API server records no name for the policy, whether it overrides the label or adds it.
     let second = stage.secrets().get("second").await.unwrap();
     assert_eq!(second.labels()["team"], "policy");
     for secret in [&after, &second] {
@@ -233,10 +234,9 @@ async fn a_label_that_a_policy_overrides_causes_no_storm(#[case] offering: &str,
     assert_eq!((stage.broker.count(Route::Bind), stage.broker.count(Route::Fetch)), (3, 0));
 }
 
-/// The field manager of the other writer.
 const WRITER: &str = "drift-controller";
 
-/// Another writer that changes the Secret as soon as the operator has repaired it, until this is dropped.
+/// A writer that changes the Secret as soon as the operator has repaired it, until this is dropped.
 struct Writer(tokio::task::JoinHandle<()>);
 
 impl Writer {
@@ -258,12 +258,12 @@ impl Drop for Writer {
     }
 }
 
-/// Neither its own repairs nor the events of the other writer make the operator go on at once: each further repair waits
-/// longer, and the condition says so, and names the writer and the field.
+/// Neither the operator's own repairs nor the other writer's changes cause an immediate reconcile. Each further repair
+/// waits longer. The condition reports this, and names the writer and the field.
 #[rstest]
 #[case::shown_once("metrics", "basic", json!({"stringData": {"extra": "x"}}), Some("data[extra]"), 1)]
 #[case::retrievable("postgresql", "small", json!({"stringData": {"extra": "x"}}), Some("data[extra]"), 1)]
-// Each repair costs two: the bind once more, and then the next key's.
+// Each repair costs two calls: one to repeat the bind, and one to create the next key.
 #[case::lost("metrics", "basic", json!({"stringData": {"password": "guessed"}}), Some("data[password]"), 20)]
 #[case::read_again("postgresql", "small", json!({"stringData": {"password": "guessed"}}), Some("data[password]"), 10)]
 #[case::marked(
@@ -301,10 +301,11 @@ async fn a_writer_that_undoes_each_repair_causes_no_storm(
         };
         says_so(ConditionType::Ready) || says_so(ConditionType::Rotating)
     };
-    let told = stage.wait(stage.keys(), KEY, "contested, and told by whom", contested).await.unwrap();
+    let told =
+        stage.wait(stage.keys(), KEY, "contested, with the expected message", contested).await.unwrap();
     let ready = told.condition(ConditionType::Ready).unwrap();
     assert_eq!(ready.status == "True", works, "{ready:?}");
-    // Ten seconds of hundreds of changes: a few repairs at once, and few later.
+    // During ten seconds with hundreds of changes, the operator makes a few repairs at once, and few later.
     tokio::time::sleep(Duration::from_secs(10)).await;
     drop(writer);
     let calls = stage.broker.count(Route::Bind) + stage.broker.count(Route::Fetch);

@@ -1,4 +1,4 @@
-//! The Secret: repair, ownership, other writers, and credentials that appear nowhere else.
+//! The Secret: its repair, its ownership, other writers, and credentials that appear nowhere else.
 
 mod a_foreign_secret_is_left_alone;
 mod a_second_writer_is_withstood;

@@ -1,5 +1,5 @@
-//! A quota, a policy or an immutable Secret keeps the Secret from being written. That is found out before a key is created,
-//! and before one is revoked.
+//! A quota, a policy or an immutable Secret prevents the operator from writing the Secret. The operator finds this out
+//! before it creates a key, and before it revokes one.
 
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::{
@@ -15,7 +15,7 @@ use crate::support::{conditions::Reports, policy::Policy, stage::Stage};
 
 const KEY: &str = "monitoring-creds";
 
-/// Waits until a condition of the ServiceKey says that the Secret is refused.
+/// Waits until a condition of the ServiceKey reports that the Secret is refused.
 async fn wait_refused(stage: &Stage, type_: ConditionType) -> String {
     let refused = |key: Option<&ServiceKey>| {
         let told = key.and_then(|key| key.condition(type_));
@@ -38,7 +38,7 @@ async fn a_quota_is_found_before_the_first_key() {
     let quotas: Api<ResourceQuota> = stage.api();
     let quota = json!({"metadata": {"name": "full"}, "spec": {"hard": {"count/secrets": "0"}}});
     quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
-    // The controller that counts is not there.
+    // The controller that counts objects is not running, so the test writes the quota's status.
     let status = json!({"status": {"hard": {"count/secrets": "0"}, "used": {"count/secrets": "0"}}});
     quotas.patch_status("full", &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
     let _operator = stage.start_operator().await;
@@ -69,12 +69,12 @@ async fn a_policy_is_found_before_the_first_key() {
     assert_eq!(stage.broker.count(Route::Bind), 1);
 }
 
-/// A webhook may record its change as one of another field manager.
+/// A webhook may record its change under the name of another field manager.
 const INJECTOR: &str = ", JSONPatch{op: 'add', path: '/metadata/managedFields/-', value: {'manager': dyn('injector'), \
                         'operation': dyn('Update'), 'apiVersion': dyn('v1'), 'fieldsType': dyn('FieldsV1'), \
                         'time': dyn('2026-01-01T00:00:00Z'), 'fieldsV1': dyn({'f:data': {'f:password': {'.': {}}}})}}";
 
-/// The API server records what a policy changes within a request as the change of whoever makes the request.
+/// The API server attributes a policy's change within a request to the client that sent the request.
 #[rstest]
 #[case::as_policies_do(
     "",
@@ -103,7 +103,8 @@ async fn an_entry_that_a_policy_overrides_is_found_before_the_first_key(
     assert_eq!(stage.broker.count(Route::Bind), 1);
 }
 
-/// The rehearsal has no entry of that name: only the write shows it. Its one key waits for the administrator.
+/// The dry run contains no entry with this name, so only the write reveals the policy. Its one key waits for the
+/// administrator.
 #[tokio::test]
 async fn an_entry_that_a_policy_overrides_is_named_by_the_write() {
     let stage = Stage::set().await;
@@ -119,7 +120,7 @@ async fn an_entry_that_a_policy_overrides_is_named_by_the_write() {
     assert_eq!((stage.broker.count(Route::Bind), stage.broker.bindings().len()), (1, 1));
 }
 
-/// Each type of Secret passes the rehearsal that the Secret itself would pass.
+/// For each type of Secret, the dry run is accepted if the Secret itself would be.
 #[rstest]
 #[case("kubernetes.io/tls", json!({"tls.crt": "{{ ca }}", "tls.key": "{{ password }}"}))]
 #[case("kubernetes.io/dockerconfigjson", json!({".dockerconfigjson": "{\"auths\":{}}"}))]
@@ -141,7 +142,7 @@ async fn a_secret_of_any_type_is_written(#[case] type_: &str, #[case] templates:
     assert_eq!(stage.secrets().get(KEY).await.unwrap().type_.as_deref(), Some(type_));
 }
 
-/// The key goes on working, and the next one is created once the Secret can be written.
+/// The existing key continues to work, and the operator creates the next one once the Secret can be written.
 #[tokio::test]
 async fn an_immutable_secret_is_found_before_its_key_is_revoked() {
     let stage = Stage::set().await;
@@ -167,7 +168,8 @@ async fn an_immutable_secret_is_found_before_its_key_is_revoked() {
     assert_eq!(stage.broker.bindings().len(), 1);
 }
 
-/// Somebody puts the Secret back so that it can't be written: one clear condition, and no key is created for it.
+/// A user restores the Secret in a form that can't be overwritten. The operator reports this, and creates no key for
+/// it.
 #[rstest]
 #[case::immutable("postgresql", "small", json!({"immutable": true}))]
 #[case::immutable_and_shown_once("metrics", "basic", json!({"immutable": true}))]

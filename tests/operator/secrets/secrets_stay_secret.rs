@@ -1,5 +1,5 @@
-//! A broker that repeats what it was told, and what it has just made, in its errors, and a token server that does so:
-//! nobody else gets to read it, neither in statuses and Events nor in the operator's log.
+//! A broker and a token server repeat, in their error messages, secrets that they received or created. These secrets
+//! appear neither in statuses and Events nor in the operator's log.
 
 use std::{
     io,
@@ -26,7 +26,7 @@ const PASSWORD: &str = "broker-password";
 const PARAMETER: &str = "tr0ub4dor-and-three";
 const CREDENTIAL: &str = "correct-horse-battery-staple";
 
-/// Everything that is logged by this thread, which is the only one that the operator runs on.
+/// Everything that this thread logs. The operator runs only on this thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -42,9 +42,9 @@ impl io::Write for Log {
 }
 
 impl Log {
-    /// Collects what is logged until the guard is dropped.
+    /// Collects the log until the guard is dropped.
     fn collect(&self) -> DefaultGuard {
-        // With one subscriber alone, a thread without any decides for all of them whether a line is of interest.
+        // With a single subscriber, a thread without one decides for all threads whether a line is logged.
         static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
         LazyLock::force(&ANOTHER);
         let writer = self.clone();
@@ -61,7 +61,7 @@ impl Log {
     }
 }
 
-/// Short credentials, so that a quote of the broker would have room for them.
+/// Short credentials, so that a shortened quote of the broker would still contain them.
 fn credentials() -> CredentialsRecipe {
     CredentialsRecipe::new(|_, number| {
         let password = format!("{CREDENTIAL}-{number}");
@@ -130,10 +130,10 @@ async fn whatever_a_broker_repeats_is_hidden() {
         public.contains("the broker answers 500: login Some(\\\"[redacted]\\\") failed to save"),
         "{public}"
     );
-    assert!(log.contains("carrying out"), "the log was not seen");
+    assert!(log.contains("carrying out"), "the log was not collected");
 }
 
-/// What a broker was told when it made a key, and what it handed out then, it may repeat much later.
+/// A broker may repeat parameters and credentials of a bind in much later answers.
 #[tokio::test]
 async fn what_a_broker_repeats_of_earlier_calls_is_hidden() {
     let (log, stage) = (Log::default(), stage().await);
@@ -174,10 +174,10 @@ async fn what_a_broker_repeats_of_earlier_calls_is_hidden() {
         assert!(!public.contains(secret), "`{secret}` is in {public}");
         assert!(!log.contains(secret), "`{secret}` is in the log");
     }
-    assert!(log.contains("carrying out"), "the log was not seen");
+    assert!(log.contains("carrying out"), "the log was not collected");
 }
 
-/// Nobody here knows it yet, but it is called what it is.
+/// The operator has never seen this password; it recognizes it by the word before it.
 #[tokio::test]
 async fn a_password_that_was_just_made_is_hidden() {
     let (log, stage) = (Log::default(), stage().await);
@@ -193,7 +193,7 @@ async fn a_password_that_was_just_made_is_hidden() {
     let public = stage.everything_public().await;
     assert!(!public.contains(CREDENTIAL), "it is in {public}");
     assert!(!log.text().contains(CREDENTIAL), "it is in the log");
-    assert!(log.text().contains("carrying out"), "the log was not seen");
+    assert!(log.text().contains("carrying out"), "the log was not collected");
 }
 
 #[tokio::test]
@@ -234,5 +234,5 @@ async fn tokens_and_what_they_are_got_with_are_hidden() {
     ] {
         assert!(public.contains(words), "`{words}` is not in {public}");
     }
-    assert!(log.contains("carrying out"), "the log was not seen");
+    assert!(log.contains("carrying out"), "the log was not collected");
 }

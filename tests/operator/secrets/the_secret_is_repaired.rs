@@ -1,4 +1,4 @@
-//! Whatever is done to the Secret, it is put right at once, and no new key is made for it.
+//! The operator immediately repairs any change of the Secret, and creates no new key for it.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ async fn a_damaged_secret_is_repaired_without_a_new_key(#[case] damage: Value) {
         .patch("monitoring-creds", &PatchParams::default(), &Patch::Merge(&damage))
         .await
         .unwrap();
-    assert_ne!(content(&damaged), content(&right), "the damage must be one");
+    assert_ne!(content(&damaged), content(&right), "the test must damage the Secret");
 
     let what = "as it was written";
     stage.wait(stage.secrets(), "monitoring-creds", what, |secret| is_like(secret, &right)).await;
@@ -134,7 +134,7 @@ async fn a_changed_layout_rewrites_the_secret_with_the_same_key() {
     assert_eq!(stage.broker.count(Route::Bind), 1);
 }
 
-/// A ServiceKey that is ready, with a label and an annotation of the user's, and its Secret.
+/// Creates a ServiceKey with a label and an annotation of the user, waits until it is ready, and returns its Secret.
 async fn labelled_key(stage: &Stage) -> Secret {
     let mut manifest = stage.key_manifest("monitoring-creds");
     manifest["spec"]["secret"] =
@@ -152,7 +152,7 @@ fn is_like(secret: Option<&Secret>, right: &Secret) -> bool {
 
 type Map = BTreeMap<String, String>;
 
-/// All that the operator writes.
+/// Everything that the operator writes.
 fn content(secret: &Secret) -> (Entries, &Map, &Map, Vec<String>) {
     let owners = secret.owner_references().iter().map(|owner| owner.uid.clone()).collect();
     (entries_of(secret), secret.labels(), secret.annotations(), owners)
