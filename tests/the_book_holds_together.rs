@@ -1,6 +1,6 @@
-//! The pages of `docs/` are a book: each is in its table of contents, every link that stays within the project leads to a
-//! file, and to a heading in it, that is there, tables are shown with the columns that `kubectl` prints, and every path of
-//! the project between backticks exists, in pages and in comments.
+//! The pages of `docs/` form a book. Its table of contents lists each page. Every link within the project leads to an
+//! existing file and heading. Tables have the columns that `kubectl` prints. Every path of the project between
+//! backticks exists, in pages and in comments.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -15,18 +15,18 @@ use rstest::rstest;
 use serde_json::Value;
 
 const CONTENTS: &str = "docs/SUMMARY.md";
-/// Pages outside of the book that people read.
+/// Pages outside the book that people read.
 const OTHERS: [&str; 3] = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"];
 
-/// A page, as a reader sees it.
+/// A page as a reader sees it.
 #[derive(Debug, Default)]
 struct Page {
     links: Vec<String>,
-    /// What links to its headings end with.
+    /// The anchors of its headings, which links end with.
     anchors: BTreeSet<String>,
-    /// What is typed and what is printed.
+    /// Commands and their output.
     consoles: Vec<String>,
-    /// Inline code, without the backticks.
+    /// Inline code without the backticks.
     codes: Vec<String>,
 }
 
@@ -64,7 +64,7 @@ impl Page {
         page
     }
 
-    /// The first of several headings has the plain name, the others are counted.
+    /// The first of several equal headings has the plain anchor; the others are numbered.
     fn add_heading(&mut self, heading: &str) {
         let kept = heading.chars().filter_map(|letter| match letter {
             letter if letter.is_alphanumeric() || "-_".contains(letter) => Some(letter.to_ascii_lowercase()),
@@ -140,7 +140,7 @@ fn tables_have_the_columns_that_are_printed() {
     assert!(seen >= 6, "only {seen} tables");
 }
 
-/// The heads of the columns that a command prints; nothing where it prints none of our objects.
+/// The column heads that a command prints; `None` if it prints none of the project's objects.
 fn columns(definitions: &[Value], command: &str) -> Option<Vec<String>> {
     let words: Vec<_> = command.strip_prefix("$ kubectl get ")?.split_whitespace().collect();
     let is_meant = |definition: &&Value| {
@@ -189,7 +189,7 @@ struct Tree {
 }
 
 impl Tree {
-    /// Folders that hold what a build or a user leaves there.
+    /// Folders with build results or files of users.
     const SKIPPED: [&str; 3] = [".git", "target", "book"];
 
     fn read() -> Self {
@@ -209,8 +209,8 @@ impl Tree {
         Self { files }
     }
 
-    /// The paths of the project in a piece of code: they begin with one of its folders, or name a source file alone.
-    /// `{a,b}` stands for several paths.
+    /// The paths of the project in a piece of code: words that begin with one of its folders, or that are the name of a
+    /// source file. `{a,b}` means several paths.
     fn paths_in(&self, code: &str) -> Vec<String> {
         let words = code.split_whitespace().filter(|word| !word.contains(['<', '>', '$', '…']));
         let paths = words.flat_map(alternatives).map(|word| word.trim_end_matches(['/', ',']).to_owned());
@@ -225,7 +225,7 @@ impl Tree {
         paths.filter(is_path).collect()
     }
 
-    /// Whether there is such a file or folder. A single name may be of a file anywhere; `*` stands for any part of a path.
+    /// Whether this file or folder exists. A single name matches a file in any folder; `*` matches any part of a path.
     fn has(&self, path: &str) -> bool {
         if let Some((before, after)) = path.split_once('*') {
             return self.files.iter().filter_map(|file| file.to_str()).any(|file| {
@@ -239,19 +239,19 @@ impl Tree {
     }
 }
 
-/// The first folder of a path that has one.
+/// The first folder of a path, if it has one.
 fn first_folder(path: &Path) -> Option<&Path> {
     path.ancestors().filter(|folder| !folder.as_os_str().is_empty()).skip(1).last()
 }
 
-/// The words that one with `{a,b}` stands for.
+/// The alternatives of a word with `{a,b}`.
 fn alternatives(word: &str) -> Vec<String> {
     let Some((before, rest)) = word.split_once('{') else { return vec![word.to_owned()] };
     let Some((middle, after)) = rest.split_once('}') else { return Vec::new() };
     middle.split(',').map(|part| format!("{before}{part}{after}")).collect()
 }
 
-/// What stands between backticks in the comments of a Rust file.
+/// The text between backticks in the comments of a Rust file.
 fn codes_in_comments(source: &str) -> impl Iterator<Item = String> {
     let comments = source.lines().filter_map(|line| line.trim_start().strip_prefix("//"));
     comments.flat_map(|comment| comment.split('`').skip(1).step_by(2)).map(str::to_owned)
@@ -277,15 +277,15 @@ fn a_path_that_does_not_exist_is_found(#[case] code: &str, #[case] paths: &[&str
     assert_eq!(found.iter().all(|path| tree.has(path)), exists);
 }
 
-/// Follows a link from a page to a file and a heading.
+/// Resolves a link from a page to a file and a heading.
 fn follow(pages: &BTreeMap<PathBuf, Page>, from: &Path, link: &str) -> Result<(), &'static str> {
     let (file, anchor) = link.split_once('#').map_or((link, None), |(file, anchor)| (file, Some(anchor)));
     let target = if file.is_empty() { from.to_owned() } else { plain(&from.parent().unwrap().join(file)) };
     if from.starts_with("docs") && !target.starts_with("docs") {
-        return Err("leaves the book, where the built one has nothing");
+        return Err("leaves the book, and the built book does not contain the target");
     }
     if !root().join(&target).exists() {
-        return Err("leads to nothing");
+        return Err("leads to no file");
     }
     match (anchor, pages.get(&target)) {
         (Some(anchor), Some(page)) if !page.anchors.contains(anchor) => Err("leads to no heading"),
@@ -318,14 +318,14 @@ fn plain(path: &Path) -> PathBuf {
 #[case::out_of_the_book(
     "docs/one.md",
     "../README.md",
-    Err("leaves the book, where the built one has nothing")
+    Err("leaves the book, and the built book does not contain the target")
 )]
 fn a_link_that_leads_nowhere_is_found(
     #[case] from: &str,
     #[case] link: &str,
     #[case] expected: Result<(), &str>,
 ) {
-    // Real files, because links lead to these.
+    // Use names of real files, because links must lead to existing files.
     let link = link.replace("two.md", "design.md");
     let from = from.replace("two.md", "design.md");
     let page = Page::read("# The `what` of it!\n\n## The what of it\n");

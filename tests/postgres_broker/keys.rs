@@ -1,4 +1,4 @@
-//! What a key is good for, while it lasts.
+//! What the credentials of a key allow, and for how long.
 
 use futures::future::join_all;
 use reqwest::StatusCode;
@@ -68,11 +68,11 @@ async fn a_deleted_key_ends_at_once_and_leaves_what_it_made_to_the_next() {
     let login = stage.login(&old, json!({})).await;
     let session = log_in(&login).await.unwrap();
     session.batch_execute("CREATE TABLE notes (text text)").await.unwrap();
-    // What a key makes as itself, and not as the owner, belongs to its role.
+    // Objects that a key creates after `SET ROLE NONE` belong to its own role, not to the owner.
     session.batch_execute("SET ROLE NONE; CREATE SCHEMA AUTHORIZATION CURRENT_USER").await.unwrap();
 
     assert_eq!(stage.unbind("one", &old).await, (StatusCode::OK, json!({})));
-    assert!(session.batch_execute("SELECT").await.is_err(), "the session goes on");
+    assert!(session.batch_execute("SELECT").await.is_err(), "the session survives its key");
     assert_eq!(why(log_in(&login).await), SqlState::INVALID_PASSWORD);
     assert_eq!(stage.roles().await, 0);
     assert_eq!(stage.fetch("one", &old).await.0, StatusCode::NOT_FOUND);
@@ -139,7 +139,7 @@ async fn a_key_that_may_only_read_reads_what_others_write() {
 #[case::line_break("a\nb")]
 #[tokio::test]
 async fn an_id_of_any_characters_is_a_key_like_others(#[case] id: &str) {
-    // Roles are the server's: no other test has these ids.
+    // Roles belong to the whole server, but no other test uses these ids.
     let stage = Stage::set().await;
     let login = stage.login(id, json!({})).await;
     assert_eq!(login.get_user().unwrap(), format!("key-{id}"));

@@ -1,4 +1,4 @@
-//! The example broker by itself, on a real PostgreSQL: what its keys may do, and what it says to platforms.
+//! The example broker alone, on a real PostgreSQL: the access of its keys, and its answers to platforms.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

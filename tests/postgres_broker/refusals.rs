@@ -1,4 +1,4 @@
-//! What the broker says where there is no key to hand out.
+//! The broker's answers if it has no key to return.
 
 use std::{path::Path, process::Command};
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::stage::{PASSWORD, Stage, answer, log_in, why};
 
-/// Fails unless the answer is of this status, and says these words to people.
+/// Fails unless the answer has this status, and its `description` contains this text.
 #[track_caller]
 fn refused((status, body): (StatusCode, Value), expected: u16, words: &str) {
     assert_eq!(status, expected, "{body}");
@@ -31,7 +31,7 @@ async fn another_request_under_the_same_id_is_a_conflict() {
     refused(stage.bind("two", &id, json!({})).await, 409, "another instance");
     refused(stage.fetch("two", &id).await, 404, "no such binding");
     assert_eq!(stage.unbind("two", &id).await, (StatusCode::GONE, json!({})));
-    log_in(&login).await.expect("nothing of that touched the key");
+    log_in(&login).await.expect("the key still works");
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn credentials_that_no_longer_work_are_not_handed_out() {
     stage.restart(Some("another secret, of another 32 characters")).await;
     refused(stage.bind("one", &id, json!({})).await, 500, "was the broker's secret changed?");
     refused(stage.fetch("one", &id).await, 500, "was the broker's secret changed?");
-    assert_eq!(stage.unbind("one", &id).await.0, StatusCode::OK, "it can be revoked all the same");
+    assert_eq!(stage.unbind("one", &id).await.0, StatusCode::OK, "the key can be revoked anyway");
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn a_revocation_that_came_to_no_end_is_no_key_and_is_ended_by_the_next() {
     let stage = Stage::set().await;
     let id = id();
     stage.login(&id, json!({})).await;
-    // As far as a broker gets that is killed in between.
+    // The state after a broker was killed during a revocation.
     stage.superuser(0).await.batch_execute(&format!("ALTER ROLE \"key-{id}\" NOLOGIN")).await.unwrap();
     refused(stage.fetch("one", &id).await, 404, "no such binding");
     let (status, body) = stage.bind("one", &id, json!({})).await;
@@ -126,7 +126,11 @@ async fn a_key_that_can_not_be_taken_apart_is_locked_and_the_reason_told() {
     let own = format!("CREATE TABLE kept (); ALTER TABLE kept OWNER TO \"key-{id}\"");
     elsewhere.batch_execute(&own).await.unwrap();
     refused(stage.unbind("one", &id).await, 500, &format!("1 object in database {}", stage.databases[1]));
-    assert_eq!(why(log_in(&login).await), SqlState::INVALID_AUTHORIZATION_SPECIFICATION, "it is locked");
+    assert_eq!(
+        why(log_in(&login).await),
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+        "the role is locked"
+    );
     elsewhere.batch_execute("DROP TABLE kept").await.unwrap();
     assert_eq!(stage.unbind("one", &id).await.0, StatusCode::OK);
     assert_eq!(stage.roles().await, 0);
@@ -140,8 +144,8 @@ async fn what_a_request_is_called_is_in_the_answer() {
     assert_eq!(answer.headers()["x-broker-api-request-identity"], "r-1");
 }
 
-/// Cargo names no path for examples; they lie beside the binaries. `cargo test` builds them, unless it is told which
-/// test to build.
+/// Cargo provides no path for examples; they are next to the binaries. `cargo test` builds them, unless it builds only
+/// named tests.
 #[test]
 fn a_secret_that_could_be_guessed_is_refused_in_one_line() {
     let binary = Path::new(env!("CARGO_BIN_EXE_servicekey-operator"));

@@ -1,4 +1,5 @@
-//! What a test plays on: two instances of its own on the server that all share, and a platform that asks for keys.
+//! The environment of a test: its own two instances on the server that all tests share, and a platform that requests
+//! keys.
 
 use axum::Router;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -29,9 +30,9 @@ impl Stage {
         Self::set_for(&format!("app-{}", Uuid::new_v4().simple())).await
     }
 
-    /// With names of databases that begin so.
+    /// A stage whose databases have names with this prefix.
     pub async fn set_for(name: &str) -> Self {
-        // Only the first call of the process can install it.
+        // Only the first call in a process can install the provider.
         rustls::crypto::ring::default_provider().install_default().ok();
         let server = Postgres::shared().await.unwrap().superuser().parse().unwrap();
         let databases = [format!("{name}-1"), format!("{name}-2")];
@@ -39,13 +40,13 @@ impl Stage {
         Self { http: Http::new(), url, serving, server, databases }
     }
 
-    /// Starts the broker again, with nothing but its settings; `secret` is another one where there is one.
+    /// Restarts the broker with the same settings, and with another secret if one is given.
     pub async fn restart(&mut self, secret: Option<&str>) {
         self.serving.abort();
         (self.url, self.serving) = serve(&self.server, &self.databases, secret.unwrap_or(SECRET)).await;
     }
 
-    /// A request with all that every request needs.
+    /// A request with the login and the version header.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.bare_request(method, path)
             .basic_auth("operator", Some(PASSWORD))
@@ -72,27 +73,27 @@ impl Stage {
         answer(self.request(Method::DELETE, &path(instance, binding)).query(&query)).await
     }
 
-    /// Binds the instance `one`, and gives the login.
+    /// Binds the instance `one`, and returns the login.
     pub async fn login(&self, binding: &str, parameters: Value) -> Config {
         let (status, body) = self.bind("one", binding, parameters).await;
         assert_eq!(status, StatusCode::CREATED, "{body}");
         body["credentials"]["uri"].as_str().unwrap().parse().unwrap()
     }
 
-    /// The only plan there is: its offering and itself, by id.
+    /// The ids of the only offering and its only plan.
     pub async fn plan(&self) -> [String; 2] {
         let (_, catalog) = answer(self.request(Method::GET, "/v2/catalog")).await;
         ["/services/0/id", "/services/0/plans/0/id"]
             .map(|id| catalog.pointer(id).unwrap().as_str().unwrap().to_owned())
     }
 
-    /// The superuser, in one of the databases.
+    /// Logs in as the superuser, to one of the databases.
     pub async fn superuser(&self, database: usize) -> Client {
         let mut login = self.server.clone();
         log_in(login.dbname(&self.databases[database])).await.unwrap()
     }
 
-    /// How many roles belong to the groups of the two instances.
+    /// The number of roles in the groups of the two instances.
     pub async fn roles(&self) -> i64 {
         let query = "SELECT count(*) FROM pg_auth_members WHERE roleid::regrole::text = ANY(
             SELECT quote_ident(part || '-' || name) FROM unnest($1::text[]) name, unnest('{owner,reader}'::text[]) part)";
@@ -138,9 +139,9 @@ pub async fn log_in(login: &Config) -> Result<Client, Error> {
     Ok(client)
 }
 
-/// Why PostgreSQL lets somebody not do something.
+/// The reason for which PostgreSQL refused a statement or a login.
 #[track_caller]
 pub fn why<T>(refused: Result<T, Error>) -> SqlState {
-    let Err(error) = refused else { panic!("it was not refused") };
+    let Err(error) = refused else { panic!("PostgreSQL did not refuse") };
     error.code().unwrap_or_else(|| panic!("{error}")).clone()
 }

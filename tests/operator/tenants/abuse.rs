@@ -85,13 +85,13 @@ fn the_table_shows_every_attack() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(FILE);
     let page = fs::read_to_string(&path).unwrap();
     let (before, rest) =
-        page.split_once(BEGIN).unwrap_or_else(|| panic!("`{FILE}` has no place for the table"));
+        page.split_once(BEGIN).unwrap_or_else(|| panic!("`{FILE}` has no start of the table"));
     let (_, after) = rest.split_once(END).unwrap_or_else(|| panic!("the table in `{FILE}` has no end"));
     let expected = format!("{before}{BEGIN}{}{END}{after}", table());
     if env::var_os("UPDATE_DOCS").is_some() {
         return fs::write(path, expected).unwrap();
     }
-    assert!(page == expected, "the table in `{FILE}` is not that of the tests; run `{UPDATE}`");
+    assert!(page == expected, "the table in `{FILE}` differs from the tests; run `{UPDATE}`");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a tenant learns, or reaches, by naming an address.
+//! Attacks that use an address to learn about a server, or to reach it.
 
 use std::{
     any::Any,
@@ -90,16 +90,16 @@ pub const ABUSES: &[Abuse] = &[
     ),
 ];
 
-/// What an internal service answers, and a tenant may not read.
+/// The answer of an internal service, which a tenant may not read.
 const INTERNAL: &str = "internal-secret";
 
-/// A place to connect to, by its URL, and what keeps it as it is.
+/// A URL to connect to, and the server or socket behind it.
 struct Place {
     url: String,
     _server: Box<dyn Any + Send>,
 }
 
-/// Places that a scan would tell from each other.
+/// URLs that behave differently, so that a scan tries to distinguish them.
 async fn places() -> Vec<Place> {
     let closed = ClosedPort::new();
     let mut places = vec![Place { url: closed.url(), _server: Box::new(closed) }];
@@ -123,13 +123,13 @@ async fn places() -> Vec<Place> {
     places
 }
 
-/// What `Ready` says, without the place that it is about.
+/// The reason and message of `Ready`, with a placeholder for the URL.
 fn said(object: &impl Reports, place: &str) -> (String, String) {
     let ready = object.conditions().iter().find(|condition| condition.type_ == "Ready").unwrap();
     (ready.reason.clone(), ready.message.replace(place, "<place>"))
 }
 
-/// What a tenant gets to read of a KeyProvider with this spec.
+/// The reason and message of a KeyProvider with this spec, as its tenant reads them.
 async fn said_of_provider(
     tenant: &Tenant,
     name: &str,
@@ -146,7 +146,7 @@ fn assert_all_alike(all: &[(String, String)]) {
     assert!(all[0].1.contains("no valid answer from `<place>`"), "{}", all[0].1);
 }
 
-/// Fails where an event in the tenant's namespace tells of an answer.
+/// Fails if an event in the tenant's namespace contains this part of an answer.
 async fn assert_no_event_tells(tenants: &Tenants, words: &str) {
     let events: Api<Event> = Api::namespaced(tenants.admin.clone(), &tenants.attacker.namespace);
     for event in events.list(&ListParams::default()).await.unwrap() {
@@ -234,11 +234,11 @@ async fn a_proof_ends_with_the_url() {
     attacker.patch::<KeyProvider>("own", url).await;
     let provider = attacker.wait_provider("own", false, Reason::RemoteUnreachable).await;
     provider.says(&format!("no valid answer from `{}`", spy.url()));
-    assert!(!spy.sent().is_empty(), "it was asked");
+    assert!(!spy.sent().is_empty(), "the operator sent the service a request");
     assert_no_event_tells(&tenants, INTERNAL).await;
 }
 
-/// A name server that a tenant runs: it leads every name to 127.0.0.1, and later to 127.0.0.2.
+/// A tenant's name server. It resolves every name to 127.0.0.1, and later to 127.0.0.2.
 #[derive(Debug, Default)]
 struct TenantsNames {
     moved_on: AtomicBool,
@@ -278,7 +278,7 @@ async fn a_name_that_moves_on_reaches_nothing() {
     attacker.create::<ServiceKey>(key).await;
     attacker.wait_says("key", &format!("no valid answer from `{url}`")).await;
     let sent = internal.sent();
-    assert!(!sent.is_empty(), "the name does not lead there");
+    assert!(!sent.is_empty(), "the name does not resolve to the service");
     assert!(sent.iter().all(|request| request.starts_with("GET /v2/catalog ")), "{sent:#?}");
     assert_no_event_tells(&tenants, INTERNAL).await;
 }
@@ -287,7 +287,7 @@ async fn a_name_that_moves_on_reaches_nothing() {
 async fn the_api_server_is_no_remote_side() {
     let mut tenants = Tenants::meet_alone(Actor::Editor).await;
     let url = tenants.plane().url();
-    // Tells whether a connection was made, which the API server itself does not.
+    // The spy shows whether the operator connects, which the API server itself does not.
     let spy = Spy::answering("200 OK", CATALOG).await;
     let api_server = ApiServer::behind([url.parse().unwrap(), spy.url().parse().unwrap()]).await;
     let rules = AddressRules { allow: networks(&["127.0.0.0/8"]), api_server, ..AddressRules::default() };
@@ -347,7 +347,7 @@ async fn a_hardened_operator_refuses_private_networks() {
     provider.says("KeyProviders may not use private addresses here");
     provider.says("the chart value `operator.allowHttpsCidrs`");
 
-    // What the administrator names is not a tenant's choice.
+    // The rules for private addresses do not apply to the administrator's own providers.
     let broker = FakeBroker::builder().start().await.unwrap();
     tenants.add_cluster_broker(&broker).await;
 }
@@ -390,7 +390,7 @@ async fn denied_networks_are_refused() {
     attacker.wait_provider("named", false, Reason::RemoteUnreachable).await.says("no valid answer");
     assert_eq!(spy.sent(), [] as [String; 0]);
 
-    // The administrator may still name it: the flag is about KeyProviders.
+    // The administrator may still use this address, because the flag only applies to KeyProviders.
     let broker = FakeBroker::builder().start().await.unwrap();
     tenants.add_cluster_broker(&broker).await;
 }

@@ -1,4 +1,4 @@
-//! Keys that are taken over: never from somebody who may still need them.
+//! Adoption of keys: never of a key that another owner may still need.
 
 use serde_json::{Value, json};
 use servicekey_operator::api::{Reason, ServiceKey};
@@ -71,7 +71,7 @@ async fn a_key_made_by_hand_at_a_cloud_foundry_stays_with_its_owner() {
     assert_eq!(foundry.keys(), [by_hand]);
     assert_eq!(foundry.count(cloud_foundry::Route::Details), 0);
 
-    // What the message asks for is all that is needed.
+    // The rule that the message names is sufficient.
     tenants.change_cluster_provider(&provider, json!({"rules": [{"adoption": "Allow"}]})).await;
     tenants.attacker.wait_ready("creds").await;
     assert_eq!(foundry.keys().len(), 1);
@@ -83,7 +83,7 @@ async fn a_key_made_by_hand_at_ibm_cloud_stays_with_its_owner() {
     let by_hand = ibm.add_key(ibm::INSTANCE, BY_HAND).unwrap();
     let tenants = Tenants::meet(Actor::Editor).await;
     let provider = tenants.add_cluster_ibm(&ibm).await;
-    // A rule that is about something else permits nothing.
+    // A rule about something else permits no adoption.
     tenants.change_cluster_provider(&provider, json!({"rules": [{"maxKeys": 5}]})).await;
     tenants.attacker.ask_cluster_provider(&provider, "creds", instance_by_name(), take_over()).await;
     let refused = tenants.attacker.wait_key("creds", false, Reason::NotPermitted).await;

@@ -1,4 +1,4 @@
-//! Small things that a tenant can fill, each with a bound.
+//! Small resources that a tenant can use up, each with a limit.
 
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
@@ -51,9 +51,8 @@ pub const ABUSES: &[Abuse] = &[
     ),
 ];
 
-/// As many as a test has time for.
 const MANY: usize = 60;
-/// Series of one provider, and a few more.
+/// The series of one provider, with some reserve.
 const SERIES: usize = 30;
 
 fn series_of(text: &str, namespace: &str) -> usize {
@@ -67,7 +66,7 @@ async fn many_providers_make_few_series() {
     tenants.start_operator(|_| {});
     let broker = FakeBroker::builder().start().await.unwrap();
     broker.tolerate(Rule::Login);
-    // Without a login, which this tenant can't create; the broker lets nobody in.
+    // These providers have no login, because this tenant can't create Secrets, so the broker refuses them.
     let spec = json!({"openServiceBroker": {"url": broker.url()}});
     for number in 0..MANY {
         tenants.attacker.add_provider(&format!("broker-{number}"), spec.clone(), None).await;
@@ -116,7 +115,7 @@ async fn many_logins_are_watched_by_one_watch() {
     assert_eq!(watches.len(), 1, "{watches}");
 }
 
-/// The spec of a provider whose login is a Secret of its own.
+/// The spec of a provider with its own login Secret, and the Secret's name.
 fn spec_with_login(broker: &FakeBroker, number: usize) -> (Value, String) {
     let login = format!("login-{number}");
     let mut spec = broker_spec(broker);
@@ -183,5 +182,5 @@ async fn forge_and_wait_until_put_right(scene: &Scene, sequence: &str) {
         annotations.is_some_and(|annotations| annotations["servicekeys.dev/sequence"] == "1")
     };
     let secret = wait(attacker.secrets(), "creds", "put right", is_right).await.unwrap();
-    assert!(entries(&secret) == held, "the credentials were right all the time");
+    assert!(entries(&secret) == held, "the credentials changed");
 }

@@ -1,4 +1,5 @@
-//! The operator's own cloud identity goes to the cloud alone, and a provider's login to whom its author named.
+//! The operator sends its own cloud identity only to the cloud, and a provider's login only to the servers that its
+//! author named.
 
 use std::{fs, time::Duration};
 
@@ -61,7 +62,7 @@ pub const ABUSES: &[Abuse] = &[
     ),
 ];
 
-/// The token that the operator's pod would have.
+/// The service account token in the operator's pod.
 const TOKEN: &str = "service-account-token";
 
 fn with_profile(iam: &str, resource_controller: &str) -> Value {
@@ -129,14 +130,14 @@ async fn a_key_provider_names_no_trusted_profile() {
     assert!(refusal.to_string().contains("a KeyProvider can't use `trustedProfile`"), "{refusal}");
 }
 
-/// The definitions without the rule that a KeyProvider has no trusted profile.
+/// The definitions of a version without the rule against trusted profiles in KeyProviders.
 fn definitions_from_before() -> Vec<CustomResourceDefinition> {
     let mut definitions = serde_json::to_value(custom_resource_definitions()).unwrap();
-    assert!(remove_rules(&mut definitions, "can't use `trustedProfile`") > 0, "there is no such rule");
+    assert!(remove_rules(&mut definitions, "can't use `trustedProfile`") > 0, "no rule has this message");
     serde_json::from_value(definitions).unwrap()
 }
 
-/// Removes all rules with these words in their message; returns how many there were.
+/// Removes all rules with this text in their message, and returns their number.
 fn remove_rules(schema: &mut Value, words: &str) -> usize {
     match schema {
         Value::Object(fields) => {
@@ -163,7 +164,7 @@ async fn a_key_provider_from_before_gets_no_token() {
     tenants.plane().install_crds(&custom_resource_definitions()).await.unwrap();
     let token = NamedTempFile::new().unwrap();
     fs::write(token.path(), TOKEN).unwrap();
-    // Even where the administrator named this server for ClusterKeyProviders.
+    // The administrator has even allowed this server for ClusterKeyProviders.
     let loopback: Network = "127.0.0.0/8".parse().unwrap();
     let host = spy.url().trim_start_matches("http://").parse().unwrap();
     let rules =
@@ -223,7 +224,7 @@ async fn a_redirect_gets_no_token() {
     let asked = iam.sent();
     assert!(
         asked.iter().any(|request| request.contains(TOKEN)),
-        "the redirect was not asked for: {asked:#?}"
+        "the operator did not send its token to the redirecting server: {asked:#?}"
     );
     assert_eq!(spy.sent(), [] as [String; 0]);
 }
@@ -232,7 +233,7 @@ async fn a_redirect_gets_no_token() {
 async fn discovery_leads_no_login_elsewhere() {
     let tenants = Tenants::meet(Actor::Outsider).await;
     let spy = Spy::answering("200 OK", r#"{"access_token": "any", "expires_in": 3600}"#).await;
-    // The same machine, under another name.
+    // The same machine with another host name.
     let elsewhere = format!("http://localhost:{}", spy.port());
     let mut provider: Option<String> = None;
     for (own, links) in [
@@ -266,12 +267,12 @@ async fn discovery_leads_no_login_elsewhere() {
         told.says(&format!("leads to `{elsewhere}"));
         told.says("is not followed; check `apiUrl`");
         provider = Some(name);
-        assert!(!cf.sent().is_empty(), "it was not asked where to log in");
+        assert!(!cf.sent().is_empty(), "the operator did not read the links");
     }
     assert_eq!(spy.sent(), [] as [String; 0]);
 }
 
-/// The other side of it: where it is meant to go, it goes.
+/// The counterpart: the operator does send its identity to a permitted cloud.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trusted_profile_is_taken_on_with_the_token_of_the_day() {
     let ibm = FakeIbmCloud::builder().token_lifetime(Duration::from_secs(600)).start().await.unwrap();

@@ -1,4 +1,4 @@
-//! A tenant delays nobody but itself.
+//! A tenant delays only itself.
 
 use std::time::{Duration, Instant};
 
@@ -71,16 +71,16 @@ pub const ABUSES: &[Abuse] = &[
     ),
 ];
 
-/// The limits of shared providers in these tests: with one call at a time, the order of calls is that of the turns.
+/// The limits of shared providers in these tests. With one call at a time, the order of calls shows whose turn it was.
 fn one_at_a_time() -> Value {
     json!({"concurrency": 1, "timeout": "10m", "requestsPerSecond": 1000})
 }
 
-/// How many calls one namespace may have in flight: each counts 256 KiB of its 16.5 MiB.
+/// The limit of one namespace's calls in flight: each counts 256 KiB of its 16.5 MiB.
 const OPEN_REQUESTS: usize = 66;
 
 impl Tenant {
-    /// Creates many ServiceKeys that differ in their names.
+    /// Creates many ServiceKeys that differ only in their names.
     async fn burst(&self, count: usize, provider: Value, instance: Value) {
         let keys: Vec<ServiceKey> = (0..count)
             .map(|number| {
@@ -94,7 +94,7 @@ impl Tenant {
         let _: Vec<_> = created.try_collect().await.unwrap();
     }
 
-    /// A KeyProvider with the right login for this broker.
+    /// Creates a KeyProvider with the right login for this broker.
     async fn add_broker(&self, name: &str, broker: &FakeBroker, limits: Value) {
         let mut spec = broker_spec(broker);
         spec["limits"] = limits;
@@ -106,14 +106,14 @@ impl Tenant {
 }
 
 impl Tenants {
-    /// The attacker's providers hang in their checks, more of them than one namespace gets places for.
+    /// Creates providers of the attacker whose checks hang, more than one namespace gets slots for.
     async fn hang_in_checks(&self, broker: &FakeBroker) {
         for number in 0..40 {
             self.attacker.add_broker(&format!("hanging-{number}"), broker, json!({"timeout": "10m"})).await;
         }
     }
 
-    /// Waits until so many ServiceKeys wait for a place at the shared provider.
+    /// Waits until this many ServiceKeys are in the queue of the shared provider.
     async fn wait_for_queue(&self, depth: usize) {
         let metrics = &self.operator.as_ref().unwrap();
         let reached = async {
@@ -126,7 +126,7 @@ impl Tenants {
         });
     }
 
-    /// How many creations of the attacker's keys came before that of the victim's only key.
+    /// The number of the attacker's keys that were created before the victim's only key.
     fn ahead_of_the_victim(&self, creations: &[String]) -> usize {
         let of_victim = |body: &String| body.contains(&self.victim.namespace);
         creations.iter().position(of_victim).expect("the victim's key was created")
@@ -135,9 +135,9 @@ impl Tenants {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hanging_providers_keep_no_other_from_being_checked() {
-    /// How many checks one namespace may have under way: as many of the 64 places as stay free.
+    /// The limit of one namespace's checks in progress: as many of the 64 slots as stay free.
     const CHECKS: usize = 32;
-    /// When a check ends that nobody answers.
+    /// The time after which an unanswered check ends.
     const CHECK_DEADLINE: Duration = Duration::from_secs(30);
     let tenants = Tenants::meet(Actor::Editor).await;
     let (hostile, honest) =
@@ -145,11 +145,11 @@ async fn hanging_providers_keep_no_other_from_being_checked() {
     let held = hostile.gate(broker::Route::Catalog, Moment::BeforeEffect);
     let began = Instant::now();
     tenants.hang_in_checks(&hostile).await;
-    // More than there were places for everybody, once.
+    // An earlier version had only this many slots for all namespaces.
     held.wait_for_arrivals(17).await.unwrap();
     tenants.victim.add_broker("own", &honest, json!({})).await;
     tenants.victim.wait_provider("own", true, Reason::Available).await;
-    // A check that ends makes room for another one.
+    // After this time, the checks that ended have freed slots for others.
     let arrivals = held.arrivals();
     assert!(arrivals <= CHECKS || began.elapsed() >= CHECK_DEADLINE, "{arrivals} checks of one namespace");
     drop(held);
@@ -171,8 +171,8 @@ async fn hanging_providers_keep_no_other_from_being_loaded() {
     tenants.victim.wait_ready("creds").await;
 }
 
-/// While one creation of the attacker's burst is held, the rest of it waits in the queue, and so does the victim's only
-/// key. Once the creation is released, the namespaces take turns.
+/// While one creation of the attacker's burst is blocked, the others and the victim's only key wait in the queue. Once
+/// the creation is released, the namespaces take turns.
 async fn a_burst_delays_by_a_round(
     tenants: &Tenants,
     (burst, provider, instance): (usize, &str, Value),
@@ -188,7 +188,7 @@ async fn a_burst_delays_by_a_round(
     held.release();
     tenants.victim.wait_ready("creds").await;
     let ahead = tenants.ahead_of_the_victim(&creations());
-    assert!(ahead <= 2, "{ahead} of {burst} came first: more than the one under way, and a turn");
+    assert!(ahead <= 2, "{ahead} of {burst} came first: more than the one in flight, and one turn");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -239,13 +239,13 @@ async fn a_burst_at_a_shared_ibm_cloud_delays_a_key_by_a_round() {
     a_burst_delays_by_a_round(&tenants, (100, &provider, instance_by_name()), held, creations).await;
 }
 
-/// All of them wait when the operator starts, and each costs one write of its status: the versions of those tell the
-/// order.
+/// All ServiceKeys wait when the operator starts, and each causes one write of its status. The resource versions of
+/// these writes show their order.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_takes_no_more_workers_than_its_turn() {
     const BURST: usize = 300;
     let mut tenants = Tenants::meet_alone(Actor::KeyWriter).await;
-    // Lists are in the order of names: whoever comes second there would be last in a line.
+    // Lists are ordered by name, so the second namespace would come last in a plain queue.
     let (mut first, mut second) = (&tenants.attacker, &tenants.victim);
     if first.namespace > second.namespace {
         (first, second) = (second, first);

@@ -1,7 +1,7 @@
 //! Two tenants of one cluster, an operator that serves all of it, and ClusterKeyProviders between them.
 //!
-//! Every request of a tenant is made as a service account with that tenant's rights in its own namespace. The operator
-//! has the shipped rights. What the administrator does, and what a test asserts, goes through [`Tenants::admin`].
+//! Each tenant sends its requests as a service account with that tenant's rights in its own namespace. The operator has
+//! the shipped rights. The administrator's actions and the assertions of a test use [`Tenants::admin`].
 
 use std::{collections::BTreeMap, fmt::Debug, path::PathBuf, sync::Arc, time::Duration};
 
@@ -40,7 +40,7 @@ use crate::support::{
     stage::{PATIENCE, Running, entries, loopback_in_the_open, run_operator, wait},
 };
 
-/// A kind of objects that tenants create in their namespaces.
+/// A kind of object that tenants create in their namespaces.
 pub trait Namespaced:
     Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Serialize + Clone + Debug
 {
@@ -55,13 +55,13 @@ impl<K> Namespaced for K where
 {
 }
 
-/// What lets tenants use the custom resources.
+/// The roles that let tenants use the custom resources.
 const USER_ROLES: &str = include_str!("../../../deploy/kustomize/crds/user-roles.yaml");
 
-/// A plane whose one operator serves every namespace of it.
+/// A control plane with one operator that serves all its namespaces.
 struct Cluster {
     plane: ControlPlane,
-    /// The operator's namespace, where the logins of ClusterKeyProviders are.
+    /// The operator's namespace, which contains the logins of ClusterKeyProviders.
     system: String,
     operator: User,
     options: Options,
@@ -95,7 +95,7 @@ impl Cluster {
         Self::once(&SHARED, |_| {}).await
     }
 
-    /// The cluster whose operator takes loopback, where all fakes are, for a private network like any other.
+    /// The cluster whose operator treats loopback, where all fakes listen, like any other private network.
     async fn guarded() -> Arc<Self> {
         static GUARDED: OnceCell<Arc<Cluster>> = OnceCell::const_new();
         Self::once(&GUARDED, |options| {
@@ -104,7 +104,7 @@ impl Cluster {
         .await
     }
 
-    /// A cluster that several tests share. Its operator has a thread of its own, and ends with the process.
+    /// A cluster that several tests share. Its operator has its own thread, and ends with the process.
     async fn once(cell: &'static OnceCell<Arc<Self>>, change: fn(&mut Options)) -> Arc<Self> {
         let start = || async move {
             let mut cluster = Self::start().await;
@@ -132,16 +132,16 @@ pub struct Tenants {
     pub system: String,
     pub victim: Tenant,
     pub attacker: Tenant,
-    /// Only where this test has an operator of its own.
+    /// The operator, if this test has its own.
     pub operator: Option<Running>,
     cluster: Arc<Cluster>,
 }
 
-/// Who has rights in one namespace and nowhere else.
+/// A user with rights in only one namespace.
 pub struct Tenant {
     pub namespace: String,
     pub user: User,
-    /// Makes requests as this tenant.
+    /// A client that sends requests as this tenant.
     pub client: Client,
     /// Whether [`Tenants::add_cluster_provider`] admits its namespace.
     is_admitted: bool,
@@ -153,7 +153,8 @@ impl Tenants {
         Self::meet_in(Cluster::shared().await, attacker).await
     }
 
-    /// The same where a KeyProvider shows what a fake answers only when that has proved what it is.
+    /// The same in a cluster where a KeyProvider shows answers only after the server has proved that it is a remote
+    /// side.
     pub async fn meet_guarded(attacker: Actor) -> Self {
         Self::meet_in(Cluster::guarded().await, attacker).await
     }
@@ -175,7 +176,7 @@ impl Tenants {
         Tenant::settle(&self.cluster.plane, actor).await
     }
 
-    /// Starts the operator of a cluster of their own, with changed options.
+    /// Starts the operator of a cluster that the test does not share, with changed options.
     pub fn start_operator(&mut self, change: impl FnOnce(&mut Options)) {
         let mut options = self.cluster.options.clone();
         change(&mut options);
@@ -186,13 +187,13 @@ impl Tenants {
         &self.cluster.plane
     }
 
-    /// Who the operator is, for one that runs as a process.
+    /// The operator's user, for an operator that runs as a process.
     pub fn operator_user(&self) -> &User {
         &self.cluster.operator
     }
 
-    /// Creates a ClusterKeyProvider with this spec and login, which admits the victim's namespace, and the attacker's
-    /// unless it is an outsider. Returns its name, once it is ready.
+    /// Creates a ClusterKeyProvider with this spec and login. It admits the victim's namespace, and also the attacker's
+    /// unless the attacker is an outsider. Returns its name once it is ready.
     pub async fn add_cluster_provider(&self, spec: Value, login: (&str, Value)) -> String {
         let provider = self.add_unready_cluster_provider(spec, login).await;
         wait_for(Api::<ClusterKeyProvider>::all(self.admin.clone()), &provider, true, Reason::Available)
@@ -200,11 +201,11 @@ impl Tenants {
         provider
     }
 
-    /// The same without waiting for it to be ready.
+    /// The same without waiting until it is ready.
     pub async fn add_unready_cluster_provider(&self, spec: Value, (login, data): (&str, Value)) -> String {
         let name = format!("shared-{}", self.victim.namespace);
         let secrets: Api<Secret> = Api::namespaced(self.admin.clone(), &self.system);
-        // Logins of all tests lie in one namespace.
+        // All tests store their logins in the same namespace.
         let own_login = format!("{login}-{}", self.victim.namespace);
         let secret = json!({"metadata": {"name": own_login}, "stringData": data});
         secrets.create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
@@ -224,17 +225,14 @@ impl Tenants {
         name
     }
 
-    /// A ClusterKeyProvider for a broker.
     pub async fn add_cluster_broker(&self, broker: &FakeBroker) -> String {
         self.add_cluster_provider(broker_spec(broker), ("broker-login", broker_login())).await
     }
 
-    /// A ClusterKeyProvider for a Cloud Foundry.
     pub async fn add_cluster_foundry(&self, foundry: &FakeCloudFoundry) -> String {
         self.add_cluster_provider(foundry_spec(foundry), ("cf-login", foundry::password())).await
     }
 
-    /// A ClusterKeyProvider for an IBM Cloud.
     pub async fn add_cluster_ibm(&self, ibm: &FakeIbmCloud) -> String {
         self.add_cluster_provider(ibm_spec(ibm), ("ibm-login", json!({"apikey": ibm::API_KEY}))).await
     }
@@ -251,8 +249,8 @@ impl Tenants {
         .await;
     }
 
-    /// Lets the shipped policies hold back the tenants. Without it they don't, so that attacks show what the operator
-    /// stands by itself. They count a moment later: see [`until_refused`].
+    /// Enforces the shipped policies on the tenants. Otherwise they do not apply, so that attacks show what the
+    /// operator itself withstands. Policies take effect with a delay: see [`until_refused`].
     pub async fn guard(&self) {
         let namespaces: Api<Namespace> = Api::all(self.admin.clone());
         let guarded = Patch::Merge(json!({"metadata": {"labels": {rights::UNGUARDED: null}}}));
@@ -284,7 +282,7 @@ impl Tenants {
         api.create(&PostParams::default(), &serde_json::from_value(manifest).unwrap()).await.unwrap()
     }
 
-    /// The entries of a Secret, whoever may read it.
+    /// The entries of a Secret, read as the administrator.
     pub async fn secret_of(&self, tenant: &Tenant, name: &str) -> BTreeMap<String, String> {
         let secrets: Api<Secret> = Api::namespaced(self.admin.clone(), &tenant.namespace);
         entries(&secrets.get(name).await.unwrap())
@@ -292,7 +290,7 @@ impl Tenants {
 }
 
 impl Tenant {
-    /// A new namespace, and a service account with the actor's rights in it.
+    /// Creates a namespace, and a service account with the actor's rights in it.
     async fn settle(plane: &ControlPlane, actor: Actor) -> Self {
         let namespaces: Api<Namespace> = Api::all(plane.admin());
         let namespace = json!({"metadata": {"generateName": "tenant-", "labels": {rights::UNGUARDED: ""}}});
@@ -325,7 +323,7 @@ impl Tenant {
         Self { namespace, user, client, is_admitted: actor != Actor::Outsider }
     }
 
-    /// The objects of a kind in this tenant's namespace, as this tenant.
+    /// The objects of a kind in this tenant's namespace, with this tenant's rights.
     pub fn api<K: Namespaced>(&self) -> Api<K> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
@@ -347,12 +345,12 @@ impl Tenant {
         self.try_create(manifest).await.unwrap()
     }
 
-    /// Patches an object of this tenant, as it may.
+    /// Patches an object with this tenant's rights.
     pub async fn patch<K: Namespaced>(&self, name: &str, patch: Value) -> K {
         self.api().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap()
     }
 
-    /// Creates a ServiceKey for an instance of a ClusterKeyProvider, with more fields in its spec.
+    /// Creates a ServiceKey for an instance of a ClusterKeyProvider, with further fields in its spec.
     pub async fn ask_cluster_provider(
         &self,
         provider: &str,
@@ -364,7 +362,7 @@ impl Tenant {
         self.create(key_manifest(name, provider, instance, fields)).await
     }
 
-    /// Creates a KeyProvider with this spec and, where there is one, its login Secret.
+    /// Creates a KeyProvider with this spec, and its login Secret if one is given.
     pub async fn add_provider(&self, name: &str, spec: Value, login: Option<(&str, Value)>) {
         if let Some((login, data)) = login {
             self.create::<Secret>(json!({"metadata": {"name": login}, "stringData": data})).await;
@@ -390,7 +388,7 @@ impl Tenant {
         wait_for(self.keys(), name, ready, reason).await
     }
 
-    /// Waits until `Ready` of a ServiceKey says these words.
+    /// Waits until `Ready` of a ServiceKey contains this text.
     pub async fn wait_says(&self, name: &str, words: &str) -> ServiceKey {
         let says = |key: Option<&ServiceKey>| key.is_some_and(|key| key.message().contains(words));
         wait(self.keys(), name, "saying so", says).await.unwrap()
@@ -405,8 +403,8 @@ impl Tenant {
     }
 }
 
-/// Attempts something without an effect until a policy refuses it, and returns the refusal. Policies count a moment
-/// after they, or what they depend on, have changed.
+/// Repeats a dry run until a policy refuses it, and returns the refusal. Policies take effect with a delay after a
+/// change of them, or of the objects that they depend on.
 pub async fn until_refused<T>(attempt: impl AsyncFn() -> kube::Result<T>) -> String {
     let refused = async {
         loop {
@@ -414,25 +412,23 @@ pub async fn until_refused<T>(attempt: impl AsyncFn() -> kube::Result<T>) -> Str
                 Err(kube::Error::Api(status)) if status.message.contains("ValidatingAdmissionPolicy") => {
                     return status.message.clone();
                 }
-                Err(error) => panic!("no policy refuses it, but: {error}"),
+                Err(error) => panic!("refused, but not by a policy: {error}"),
                 Ok(_) => sleep(Duration::from_millis(100)).await,
             }
         }
     };
-    timeout(PATIENCE, refused).await.expect("no policy refuses it")
+    timeout(PATIENCE, refused).await.expect("a policy refuses it in time")
 }
 
-/// For what is to have no effect.
 pub fn dry_run() -> PostParams {
     PostParams { dry_run: true, ..PostParams::default() }
 }
 
-/// The same for patches.
 pub fn dry_patch() -> PatchParams {
     PatchParams { dry_run: true, ..PatchParams::default() }
 }
 
-/// A ServiceKey with more fields in its spec.
+/// A ServiceKey with further fields in its spec.
 pub fn key_manifest(name: &str, provider: Value, instance: Value, fields: Value) -> Value {
     let mut manifest = json!({
         "apiVersion": "servicekeys.dev/v1alpha1",
@@ -444,7 +440,7 @@ pub fn key_manifest(name: &str, provider: Value, instance: Value, fields: Value)
     manifest
 }
 
-/// The spec of a provider for a broker, whose login is `broker-login`.
+/// The spec of a provider for a broker, with the login `broker-login`.
 pub fn broker_spec(broker: &FakeBroker) -> Value {
     json!({
         "openServiceBroker": {
@@ -460,7 +456,7 @@ pub fn broker_login() -> Value {
     json!({"username": "operator", "password": "broker-password"})
 }
 
-/// The spec of a provider for a Cloud Foundry, whose login is `cf-login`.
+/// The spec of a provider for a Cloud Foundry, with the login `cf-login`.
 pub fn foundry_spec(foundry: &FakeCloudFoundry) -> Value {
     json!({
         "cloudFoundry": {
@@ -473,7 +469,7 @@ pub fn foundry_spec(foundry: &FakeCloudFoundry) -> Value {
     })
 }
 
-/// The spec of a provider for an IBM Cloud, whose login is `ibm-login`.
+/// The spec of a provider for an IBM Cloud, with the login `ibm-login`.
 pub fn ibm_spec(ibm: &FakeIbmCloud) -> Value {
     json!({
         "ibmCloud": {
@@ -485,12 +481,12 @@ pub fn ibm_spec(ibm: &FakeIbmCloud) -> Value {
     })
 }
 
-/// The instance that all fakes have.
+/// The instance that all fakes have, as a broker names it.
 pub fn instance_of_broker() -> Value {
     json!({"id": "training-app-db", "offering": "postgresql", "plan": "small"})
 }
 
-/// The same instance at a Cloud Foundry and at IBM Cloud.
+/// The same instance, as Cloud Foundry and IBM Cloud name it.
 pub fn instance_by_name() -> Value {
     json!({"name": foundry::INSTANCE})
 }

@@ -20,29 +20,29 @@ use tokio::net::TcpListener;
 
 pub const MIB: usize = 1 << 20;
 
-/// Where the keys of a Cloud Foundry are.
+/// The path of the keys of a Cloud Foundry.
 const KEYS: &str = "/v3/service_credential_bindings";
 
-/// What a remote side answers that is not as anybody expects it.
+/// The kind of unexpected answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hostility {
-    /// A broker whose catalog has 15 MiB of descriptions, as the largest marketplaces have a few of.
+    /// A broker whose catalog has 15 MiB of descriptions, more than those of the largest marketplaces.
     LongCatalog,
     /// A broker whose catalog has 15 MiB of names.
     CatalogOfNames,
-    /// A broker that answers each bind with lists of lists, which take fifty times their size in memory.
+    /// A broker that answers each bind with nested lists, which take fifty times their size in memory.
     CredentialsOfLists,
-    /// A Cloud Foundry whose lists have another page of 4 MiB, each time, without an item.
+    /// A Cloud Foundry whose lists always have another page of 4 MiB, without items.
     EndlessFoundry,
-    /// An IBM Cloud whose lists have another page of 4 MiB, each time, with items that nobody asked for.
+    /// An IBM Cloud whose lists always have another page of 4 MiB, with items that the operator does not need.
     EndlessIbm,
-    /// A Cloud Foundry whose lists of keys are 16 MiB of keys that all bear the mark of the last one that was created.
+    /// A Cloud Foundry whose lists contain 16 MiB of keys, all with the mark of the last key that was created.
     Lookalikes,
-    /// A Cloud Foundry whose list of keys grows to some 14 MiB, and then has a page that never ends.
+    /// A Cloud Foundry whose list of keys grows to some 14 MiB, and whose next page never ends.
     Trickle,
-    /// A Cloud Foundry or IBM Cloud whose pages are small and lead in a circle.
+    /// A Cloud Foundry or IBM Cloud whose small pages link in a circle.
     Circle,
-    /// A token server whose tokens have a mebibyte.
+    /// A token server whose tokens have 1 MiB.
     LongToken,
     /// A broker that sends one byte of its catalog each second.
     Slow,
@@ -59,18 +59,18 @@ struct Side {
     hostility: Hostility,
     /// The UID of the ServiceKey that the last key was created for.
     owner: Mutex<Option<String>>,
-    /// Lists of lookalikes, or pages that never end, which were answered.
+    /// The number of lists of lookalikes, or of endless pages, that were answered.
     answered: AtomicUsize,
 }
 
 impl Hostile {
-    /// How often it has answered in its own way.
+    /// The number of its hostile answers.
     pub fn answered(&self) -> usize {
         self.side.answered.load(Ordering::Relaxed)
     }
 }
 
-/// Starts a remote side of this kind; it ends with the test.
+/// Starts a remote side of this kind. It ends with the test.
 pub async fn start(hostility: Hostility) -> Hostile {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -163,7 +163,8 @@ fn bound(hostility: Hostility) -> Response {
     (StatusCode::CREATED, text(json!({"credentials": {"password": credentials}}).to_string())).into_response()
 }
 
-/// A key of a Cloud Foundry whose words have the greatest length that is read, with an annotation of a long name.
+/// A key of a Cloud Foundry whose strings have the greatest length that the operator reads, with an annotation of this
+/// name.
 fn long_key(owner: &str, long_name: &str) -> String {
     let word = "w".repeat(1000);
     format!(
@@ -174,7 +175,7 @@ fn long_key(owner: &str, long_name: &str) -> String {
     )
 }
 
-/// Each of them may be the key that is waited for.
+/// Each of these keys may be the one that the operator waits for.
 fn lookalikes(side: &Side) -> Response {
     let Some(owner) = side.owner.lock().unwrap().clone() else {
         return json_of(&json!({"resources": []}));
@@ -186,7 +187,7 @@ fn lookalikes(side: &Side) -> Response {
     text(format!("{{\"resources\":[{}]}}", keys.join(",")))
 }
 
-/// Pages of 256 KiB, of which all is kept.
+/// Pages of 256 KiB, which the operator keeps in full.
 fn trickle(side: &Side, here: &str, uri: &Uri) -> Response {
     let number = start_of(uri);
     if number >= 52 {
@@ -198,7 +199,6 @@ fn trickle(side: &Side, here: &str, uri: &Uri) -> Response {
     text(format!("{{\"pagination\":{{\"next\":{{\"href\":\"{next}\"}}}},\"resources\":[{keys}]}}"))
 }
 
-/// One byte each second.
 fn drops() -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> {
     futures::stream::unfold((), async |()| {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
@@ -211,7 +211,7 @@ fn start_of(uri: &Uri) -> u64 {
     fields.filter_map(|field| field.strip_prefix("start=")?.parse().ok()).next().unwrap_or_default()
 }
 
-/// One page of a list, and where the next one is: nowhere but with the hostile ones.
+/// One page of a list. Only the hostile kinds have a next page.
 fn page(hostility: Hostility, here: &str, uri: &Uri) -> Response {
     let number = start_of(uri);
     let mut items = String::new();

@@ -1,4 +1,4 @@
-//! A remote key is read, revoked and released only for the ServiceKey whose mark it bears.
+//! The operator reads, revokes and releases a remote key only for the ServiceKey in the key's mark.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -159,7 +159,7 @@ pub const ABUSES: &[Abuse] = &[
     ),
 ];
 
-/// How long nothing has to happen for it to count as rest.
+/// The operator is at rest if it does nothing for this long.
 const REST: Duration = Duration::from_secs(2);
 /// The name of each tenant's ServiceKey and Secret.
 const NAME: &str = "creds";
@@ -304,7 +304,7 @@ async fn a_restored_status_goes_on_with_no_key_that_was_left() {
     let mut manifest = scene.manifest(json!({"suspend": true}));
     manifest["metadata"]["finalizers"] = json!([marks::FINALIZER]);
     attacker.create::<ServiceKey>(manifest).await;
-    // Only who restores backups may write a status.
+    // Only users who restore backups may write a status.
     let keys: Api<ServiceKey> = Api::namespaced(scene.tenants.admin.clone(), &attacker.namespace);
     let status = Patch::Merge(json!({"status": {"formerUid": uid}}));
     keys.patch_status(NAME, &PatchParams::default(), &status).await.unwrap();
@@ -321,7 +321,7 @@ async fn a_restored_status_goes_on_with_no_key_that_was_left() {
     assert_eq!(scene.side.keys(), std::slice::from_ref(&scene.theirs));
 }
 
-/// What a tenant may not do by itself, the administrator may permit: the victim's own backup is restored.
+/// The administrator may permit what the tenants may not do alone: the restore of the victim's own backup.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_administrator_may_permit_that_restored_service_keys_go_on() {
     for side in [Side::broker().await, Side::ibm().await] {
@@ -350,20 +350,20 @@ async fn an_administrator_may_permit_that_restored_service_keys_go_on() {
     }
 }
 
-/// The remote side that both tenants have keys at.
+/// The remote side where both tenants have keys.
 pub enum Side {
     Broker(FakeBroker),
     Foundry(FakeCloudFoundry),
     Ibm(FakeIbmCloud),
 }
 
-/// A key as the remote side has it.
+/// A key as the remote side stores it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RemoteKey {
     pub id: String,
     pub name: String,
     pub password: String,
-    /// Whether it says whose it is; a broker's never does.
+    /// Whether the key has a mark of its owner; keys of a broker never have one.
     pub is_marked: bool,
 }
 
@@ -395,7 +395,7 @@ impl Side {
         }
     }
 
-    /// The keys that were not revoked.
+    /// The keys that are not revoked.
     pub fn keys(&self) -> Vec<RemoteKey> {
         let password = |credentials: &serde_json::Map<String, Value>| {
             credentials["password"].as_str().unwrap().to_owned()
@@ -431,7 +431,7 @@ impl Side {
         }
     }
 
-    /// How many requests there were so far.
+    /// The number of requests so far.
     pub fn calls(&self) -> usize {
         match self {
             Self::Broker(broker) => broker.calls().len(),
@@ -441,7 +441,7 @@ impl Side {
     }
 }
 
-/// Two tenants, of whom the victim has a key through a ClusterKeyProvider.
+/// Two tenants. The victim has a key through a ClusterKeyProvider.
 pub struct Scene {
     pub tenants: Tenants,
     pub side: Side,
@@ -465,26 +465,26 @@ impl Scene {
         super::harness::key_manifest(NAME, provider, self.side.instance(), fields)
     }
 
-    /// Lets the attacker have a key of its own.
+    /// Creates a key of the attacker.
     pub async fn attacker_has_a_key(&self, fields: Value) -> RemoteKey {
         self.tenants.attacker.create::<ServiceKey>(self.manifest(fields)).await;
         let id = self.tenants.attacker.wait_ready(NAME).await.status.unwrap().key.unwrap().id;
         self.side.keys().into_iter().find(|key| key.id == id).unwrap()
     }
 
-    /// Writes the other tenant's id and name into the marks of the attacker's Secret, and gives the operator time to
-    /// believe it.
+    /// Writes the other tenant's id and name into the marks of the attacker's Secret, and waits until the operator
+    /// could have used them.
     async fn forge_marks(&self) {
         let forged = json!({
             "servicekeys.dev/key-id": self.theirs.id,
             "servicekeys.dev/key-name": self.theirs.name,
         });
         self.tenants.attacker.patch::<Secret>(NAME, json!({"metadata": {"annotations": forged}})).await;
-        // Proves that nothing happens, which no watch can tell.
+        // Proves that nothing happens, which no watch can show.
         tokio::time::sleep(REST).await;
     }
 
-    /// Removes an entry of the attacker's Secret, and returns what the operator writes there.
+    /// Removes an entry of the attacker's Secret, and returns the entries that the operator restores.
     async fn remove_an_entry(&self) -> BTreeMap<String, String> {
         let attacker = &self.tenants.attacker;
         attacker.patch::<Secret>(NAME, json!({"data": {"password": null}})).await;
@@ -521,12 +521,12 @@ impl Scene {
 
     async fn uses_a_restored_status(&self) {
         let own = self.attacker_has_a_key(json!({"keyName": "own"})).await;
-        // Only who restores backups may write a status.
+        // Only users who restore backups may write a status.
         let keys: Api<ServiceKey> =
             Api::namespaced(self.tenants.admin.clone(), &self.tenants.attacker.namespace);
         let status = json!({"status": {"key": {"id": self.theirs.id, "name": self.theirs.name}}});
         keys.patch_status(NAME, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
-        // Proves that nothing happens, which no watch can tell.
+        // Proves that nothing happens, which no watch can show.
         tokio::time::sleep(REST).await;
         assert_eq!(self.remove_an_entry().await["password"], own.password);
         self.attacker_deletes_its_key().await;
@@ -540,7 +540,7 @@ impl Scene {
         let key: ServiceKey = attacker.create(self.manifest(json!({"keyName": "own"}))).await;
         attacker.wait_key(NAME, false, Reason::ProviderNotAllowed).await;
         self.forge_secret(&key).await;
-        // Proves that nothing happens, which no watch can tell.
+        // Proves that nothing happens, which no watch can show.
         tokio::time::sleep(REST).await;
         attacker.wait_key(NAME, false, Reason::ProviderNotAllowed).await;
         assert!(attacker.keys().get(NAME).await.unwrap().status.unwrap().key.is_none());
@@ -549,9 +549,9 @@ impl Scene {
         self.assert_victim_keeps_its_key().await;
     }
 
-    /// Creates what the operator would have written if the other tenant's key were the first one of this ServiceKey. The
-    /// test's API server keeps tenants from writing such an owner reference, which others do not: so the administrator
-    /// writes it here.
+    /// Creates the Secret that the operator would have written if the other tenant's key were the first key of this
+    /// ServiceKey. The administrator creates it, because the API server of these tests refuses such an owner reference
+    /// from tenants. Other API servers accept it.
     async fn forge_secret(&self, key: &ServiceKey) {
         let secret = self.forged_secret(&key.uid().unwrap(), true);
         let secrets: Api<Secret> =
@@ -559,7 +559,8 @@ impl Scene {
         secrets.create(&PostParams::default(), &secret).await.unwrap();
     }
 
-    /// What the operator would have written if the other tenant's key were the first one of the ServiceKey of this UID.
+    /// The Secret that the operator would have written if the other tenant's key were the first key of the ServiceKey
+    /// with this UID.
     fn forged_secret(&self, uid: &str, is_owned: bool) -> Secret {
         let owner = json!([{
             "apiVersion": "servicekeys.dev/v1alpha1",
@@ -593,7 +594,7 @@ impl Scene {
         secret
     }
 
-    /// Deletes the victim's ServiceKey without its key, and returns its UID.
+    /// Deletes the victim's ServiceKey, abandons its key, and returns its UID.
     async fn victim_leaves_its_key(&self) -> String {
         let victim = &self.tenants.victim;
         let uid = victim.keys().get(NAME).await.unwrap().uid().unwrap();
@@ -605,7 +606,7 @@ impl Scene {
         uid
     }
 
-    /// Creates a Secret as the ServiceKey of this UID had, and the attacker's ServiceKey for it.
+    /// Creates the Secret of the ServiceKey with this UID, and the attacker's ServiceKey for it.
     async fn copy_secret(&self, uid: &str) {
         let attacker = &self.tenants.attacker;
         let secret = self.forged_secret(uid, false);
@@ -620,7 +621,7 @@ impl Scene {
         self.copy_secret(&uid).await;
         let reason = match self.side {
             Side::Broker(_) | Side::Ibm(_) => Reason::NotPermitted,
-            // Its marks tell.
+            // The key's marks name its owner.
             Side::Foundry(_) => Reason::SecretConflict,
         };
         self.tenants.attacker.wait_key(NAME, false, reason).await;

@@ -1,4 +1,4 @@
-//! Rights on ServiceKeys and KeyProviders imply no others.
+//! Rights on ServiceKeys and KeyProviders imply no other rights.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -73,7 +73,7 @@ pub const ABUSES: &[Abuse] = &[
 /// The Secret of another user of the namespace.
 const SECRET: &str = "payroll";
 
-/// A tenant that may not read the Secret in its namespace, with the policies in force, and a server of its own.
+/// A tenant that may not read the Secret in its namespace, and runs its own server. The policies are in force.
 async fn with_a_secret_of_others() -> (Tenants, FakeBroker) {
     let tenants = Tenants::meet(Actor::KeyWriter).await;
     tenants.guard().await;
@@ -96,18 +96,18 @@ fn provider(name: &str, spec: Value) -> Value {
     })
 }
 
-/// A broker that needs no login.
+/// The spec of a provider for a broker without a login.
 fn open_broker(broker: &FakeBroker) -> Value {
     json!({"openServiceBroker": {"url": broker.url()}, "limits": {"timeout": "5s"}})
 }
 
-/// A key that is made from an entry of the Secret.
+/// A ServiceKey with parameters from an entry of the Secret.
 fn key_with_parameters(name: &str, provider: &str) -> Value {
     let from = json!({"parametersFrom": [{"secretKeyRef": {"name": SECRET, "key": "params.json"}}]});
     key_manifest(name, json!({"name": provider}), instance_of_broker(), from)
 }
 
-/// Fails unless a policy refuses the attacker this object, and returns its words.
+/// Fails unless a policy refuses this object to the attacker, and returns the message.
 async fn refused<K: Namespaced>(tenants: &Tenants, manifest: &Value) -> String {
     let (api, object) = (tenants.attacker.api::<K>(), serde_json::from_value(manifest.clone()).unwrap());
     until_refused(async || api.create(&dry_run(), &object).await).await;
@@ -188,7 +188,7 @@ async fn a_secret_of_others_is_no_parameter() {
     let words = refused::<ServiceKey>(&tenants, &key_with_parameters("creds", "own")).await;
     names_right(&words, "get", &tenants);
 
-    // Nor by a change.
+    // A change is refused too.
     let key = key_manifest("creds", json!({"name": "none"}), instance_of_broker(), json!({}));
     tenants.attacker.create::<ServiceKey>(key).await;
     let with_parameters = Patch::Merge(
@@ -198,7 +198,7 @@ async fn a_secret_of_others_is_no_parameter() {
     let changed = keys.patch("creds", &PatchParams::default(), &with_parameters).await;
     names_right(&changed.unwrap_err().to_string(), "get", &tenants);
 
-    // Nor by another entry of a Secret that a ServiceKey of another user names already.
+    // Another entry of a Secret is refused too, even if another user's ServiceKey already names the Secret.
     tenants.give::<ServiceKey>(key_with_parameters("theirs", "none")).await;
     let entry = |key: &str| json!({"secretKeyRef": {"name": SECRET, "key": key}});
     for sources in [json!([entry("token")]), json!([entry("params.json"), entry("token")])] {
@@ -269,7 +269,7 @@ async fn a_reader_makes_no_secret_undeletable() {
     assert_eq!(secrets.get_opt(SECRET).await.unwrap(), None);
 }
 
-/// A tenant with a server of its own.
+/// A tenant that runs its own server.
 async fn with_an_own_server() -> (Tenants, FakeBroker) {
     let tenants = Tenants::meet(Actor::KeyWriter).await;
     let broker = FakeBroker::builder().login(Login::None).start().await.unwrap();

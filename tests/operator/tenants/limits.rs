@@ -1,4 +1,4 @@
-//! What the administrator of a ClusterKeyProvider permits.
+//! Limits that the administrator of a ClusterKeyProvider sets.
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
@@ -118,7 +118,7 @@ pub const ABUSES: &[Abuse] = &[
 
 const SHARED_KEY: &str = "creds";
 
-/// An attacker that has a ClusterKeyProvider at hand.
+/// An attacker whose namespace a ClusterKeyProvider admits, with rules.
 struct Limited {
     tenants: Tenants,
     provider: String,
@@ -154,7 +154,7 @@ impl Limited {
         self.tenants.attacker.ask_cluster_provider(&self.provider, name, instance, fields).await
     }
 
-    /// Asks for a key, and fails unless it is refused, and this limit is named.
+    /// Requests a key, and fails unless the operator refuses it with this limit in the message.
     async fn is_refused(&self, name: &str, instance: Value, fields: Value, limit: &str) {
         self.ask(name, instance, fields).await;
         let key = self.tenants.attacker.wait_key(name, false, Reason::NotPermitted).await;
@@ -180,11 +180,11 @@ async fn an_instance_that_is_not_listed_gets_no_key() {
     let limited = Limited::broker(Actor::Editor, &broker, rules).await;
     limited.is_refused(SHARED_KEY, instance_of_broker(), json!({}), "spec.rules[0].instances.ids").await;
     assert_eq!(broker.bindings(), []);
-    // Nothing holds it back.
+    // Nothing blocks its deletion.
     limited.tenants.attacker.delete_key(SHARED_KEY).await;
     limited.tenants.attacker.wait_gone(SHARED_KEY).await;
 
-    // A rule for the victim's namespace is none for the attacker's.
+    // A rule for the victim's namespace does not apply to the attacker's.
     let victim = &limited.tenants.victim;
     limited
         .change_rules(json!([
@@ -237,7 +237,7 @@ async fn an_instance_of_another_space_looks_as_if_it_were_not_there() {
     assert_eq!(words[0], words[1]);
     assert_eq!(foundry.keys(), []);
 
-    // Its own space is in reach, also by GUID.
+    // Instances in the provider's own space can be named by GUID.
     let calls = foundry.calls().len();
     limited.ask("own", json!({"id": foundry.instance_guid(INSTANCE).unwrap()}), json!({})).await;
     attacker.wait_ready("own").await;
@@ -259,7 +259,7 @@ async fn a_tenants_own_provider_is_confined_to_its_space() {
     attacker.wait_key(SHARED_KEY, false, Reason::InstanceNotFound).await;
     assert_eq!(foundry.keys(), []);
 
-    // Who has the login may say otherwise.
+    // The owner of the login may allow other spaces.
     let anywhere = json!({"spec": {"cloudFoundry": {"instancesById": "Anywhere"}}});
     attacker.patch::<servicekey_operator::api::KeyProvider>("mine", anywhere).await;
     attacker.wait_ready(SHARED_KEY).await;
@@ -282,7 +282,7 @@ async fn a_space_that_is_not_listed_is_out_of_reach() {
         ));
     }
     assert_eq!(foundry.keys(), []);
-    // The list says otherwise than the provider, which confines GUIDs to its own space.
+    // The rule's list overrides the provider's default, which allows GUIDs only in its own space.
     limited.ask("theirs", json!({"id": foundry.instance_guid("their-db").unwrap()}), json!({})).await;
     attacker.wait_ready("theirs").await;
 }
@@ -311,12 +311,12 @@ async fn keys_over_the_limit_are_not_created() {
     }
     assert_eq!((ready.len(), refused.len(), broker.bindings().len()), (2, 3, 2));
 
-    // The limit is each namespace's own.
+    // The limit applies to each namespace separately.
     let victim = &limited.tenants.victim;
     victim.ask_cluster_provider(&limited.provider, SHARED_KEY, instance_of_broker(), json!({})).await;
     victim.wait_ready(SHARED_KEY).await;
 
-    // Nothing but the end of another one wakes the next.
+    // Only the deletion of a ServiceKey makes the next one continue.
     attacker.delete_key(ready[0]).await;
     attacker.wait_gone(ready[0]).await;
     let becomes_ready = refused.iter().map(|name| {
@@ -326,7 +326,7 @@ async fn keys_over_the_limit_are_not_created() {
     });
     futures::future::select_all(becomes_ready).await;
     assert_eq!(broker.bindings().len(), 3);
-    // And one more for each that goes, also of those that wait.
+    // A larger limit makes the waiting ServiceKeys continue too.
     limited.change_rules(json!([{"maxKeys": 5}])).await;
     for name in refused {
         attacker.wait_ready(name).await;
@@ -347,7 +347,7 @@ async fn a_forged_past_gives_no_place() {
     manifest["metadata"]["finalizers"] = json!(["servicekeys.dev/finalizer"]);
     let second = attacker.create::<ServiceKey>(manifest).await;
     attacker.wait_key("second", false, Reason::LimitExceeded).await;
-    // The Secret of a key that was created, as the operator marks it.
+    // A copy of a Secret that the operator wrote, with its marks.
     let mut forged = attacker.secrets().get("first").await.unwrap();
     let metadata = std::mem::take(&mut forged.metadata);
     forged.metadata.name = Some("second".to_owned());
@@ -360,7 +360,7 @@ async fn a_forged_past_gives_no_place() {
     forged.metadata.owner_references =
         Some(vec![kube::Resource::controller_owner_ref(&second, &()).unwrap()]);
     attacker.create::<Secret>(serde_json::to_value(&forged).unwrap()).await;
-    // A broker shows no marks, so the Secret is believed as far as it goes.
+    // A broker stores no marks, so the operator uses the Secret for the existing key.
     let second = attacker.wait_ready("second").await;
     assert!(second.status.unwrap().key.is_some());
     let rotate = json!({
@@ -368,7 +368,7 @@ async fn a_forged_past_gives_no_place() {
         "spec": {"parameters": {"permissions": "all"}},
     });
     limited.change("second", rotate).await;
-    wait(attacker.keys(), "second", "waiting with its rotation", |key| {
+    wait(attacker.keys(), "second", "waiting to rotate", |key| {
         let rotating = key.and_then(|key| key.condition(ConditionType::Rotating));
         rotating.is_some_and(|condition| condition.reason == Reason::LimitExceeded.as_str())
     })
@@ -387,7 +387,7 @@ async fn a_rotation_is_no_way_around_a_stricter_rule() {
     attacker.wait_ready(SHARED_KEY).await;
     limited.change_rules(json!([{"instances": {"ids": ["attackers-*"]}}])).await;
     limited.change(SHARED_KEY, json!({"spec": {"parameters": {"permissions": "all"}}})).await;
-    let key = wait(attacker.keys(), SHARED_KEY, "waiting with its rotation", |key| {
+    let key = wait(attacker.keys(), SHARED_KEY, "waiting to rotate", |key| {
         let rotating = key.and_then(|key| key.condition(ConditionType::Rotating));
         rotating.is_some_and(|condition| condition.reason == Reason::NotPermitted.as_str())
     });
@@ -418,7 +418,7 @@ async fn a_role_that_is_not_listed_is_not_given() {
     limited.tenants.attacker.wait_ready("writer").await;
 }
 
-/// A service without roles gives such a key all that it has.
+/// A service without roles gives such a key full access.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_without_a_role_is_given_only_where_that_is_listed() {
     let ibm =
@@ -449,7 +449,7 @@ async fn another_teams_service_id_is_not_given() {
     let in_parameter = json!({"parameters": {"serviceid_crn": theirs.crn}});
     limited.is_refused("in-parameter", instance_by_name(), in_parameter, limit).await;
 
-    // Only the operator sees these, when it is about to create a key.
+    // Only the operator can see these values, when it is about to create the key.
     let hidden = json!({"serviceid_crn": theirs.crn}).to_string();
     let secret = json!({"metadata": {"name": "hidden"}, "stringData": {"parameters": hidden}});
     attacker.create::<Secret>(secret).await;
@@ -524,7 +524,7 @@ async fn a_namespace_does_not_choose_its_rule() {
     attacker.wait_key(SHARED_KEY, false, Reason::LimitExceeded).await;
     assert_eq!(broker.bindings(), []);
 
-    // The administrator may, and it counts at once.
+    // The administrator may change the label, which takes effect at once.
     namespaces(limited.tenants.admin.clone())
         .patch(&attacker.namespace, &PatchParams::default(), &label)
         .await

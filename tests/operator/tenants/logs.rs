@@ -1,4 +1,4 @@
-//! Logs hold no secrets.
+//! Logs contain no secrets.
 
 use http::Request;
 use k8s_openapi::api::core::v1::Secret;
@@ -59,11 +59,11 @@ pub const ABUSES: &[Abuse] = &[
 ];
 
 const PASSWORD: &str = "broker-password";
-/// One that the operator does not know: nothing hides it but that the answer is not shown at all.
+/// A password that the operator does not know. Only withholding the whole answer hides it.
 const UNKNOWN: &str = "unkn0wn-pa55word";
 const PARAMETER: &str = "tr0ub4dor/and \"thrée\"";
 
-/// The operator of a cluster of its own, as a process that logs this.
+/// Starts the operator of the tenants' own cluster as a process with this log filter.
 async fn start(tenants: &Tenants, filter: &str) -> Process {
     let client = tenants.plane().client_as(tenants.operator_user());
     let mut command = Command::new(PROGRAM);
@@ -76,12 +76,12 @@ fn key(name: &str, fields: Value) -> Value {
     key_manifest(name, json!({"name": "broker"}), instance_of_broker(), fields)
 }
 
-/// A JSON text this deep.
+/// A JSON value with this many levels.
 fn nested(levels: usize) -> Value {
     (1..levels).fold(json!({}), |inner, _| json!({"f:a": inner}))
 }
 
-/// A provider whose login Secret is too deep to be parsed, and a ServiceKey that is so.
+/// Creates a provider with a login Secret that is too deep to be parsed, and a ServiceKey that is too deep.
 async fn add_deep_objects(tenant: &Tenant, broker: &FakeBroker) {
     let managed_fields = json!([{
         "manager": "somebody",
@@ -109,7 +109,7 @@ async fn add_deep_objects(tenant: &Tenant, broker: &FakeBroker) {
     tenant.add_provider("broker", broker_spec(broker), None).await;
 }
 
-/// Waits until the operator has read everything that could show in its log.
+/// Waits until the operator has read everything that could appear in its log.
 async fn wait_until_all_is_read(tenants: &Tenants) {
     tenants.victim.wait_ready("creds").await;
     let config = tenants.plane().config_as(&tenants.attacker.user);
@@ -120,16 +120,16 @@ async fn wait_until_all_is_read(tenants: &Tenants) {
     wait_for(Api::<ServiceKey>::namespaced(client, namespace), "deep", false, Reason::InvalidSpec).await;
 }
 
-/// Fails if the log holds a secret, or is not one of everything.
+/// Fails if the log contains a secret, or does not contain the lines of all levels.
 fn assert_no_secrets(log: &str) {
     let parameter = Value::from(PARAMETER).to_string();
     for secret in [PASSWORD, PARAMETER, parameter.trim_matches('"'), "tr0ub4dor"] {
         let line = log.lines().find(|line| line.contains(secret));
         assert_eq!(line, None, "`{secret}` is in the log");
     }
-    assert!(log.contains("carrying out"), "the log was not seen");
-    assert!(log.contains(r#""target":"kube_client::client::builder""#), "requests were logged");
-    assert!(!log.contains(r#""target":"kube_client::client""#), "kube logged what it received");
+    assert!(log.contains("carrying out"), "the log was not collected");
+    assert!(log.contains(r#""target":"kube_client::client::builder""#), "the log contains requests");
+    assert!(!log.contains(r#""target":"kube_client::client""#), "kube logged the content of answers");
 }
 
 async fn add_victim(tenants: &Tenants, broker: &FakeBroker) {
@@ -190,7 +190,7 @@ async fn encoded_secrets_are_hidden() {
     operator.until_logged("the failure", failed).await;
     assert!(
         !operator.log().contains("tr0ub4dor") && !operator.log().contains(&in_base64),
-        "it is in the log"
+        "the secret is in the log"
     );
 }
 
@@ -254,6 +254,6 @@ async fn answers_that_are_no_json_are_not_quoted() {
         }
     }
     let log = operator.log();
-    assert!(!log.contains(UNKNOWN) && !log.contains(PASSWORD), "it is in the log");
-    assert!(log.contains("carrying out"), "the log was not seen");
+    assert!(!log.contains(UNKNOWN) && !log.contains(PASSWORD), "the secret is in the log");
+    assert!(log.contains("carrying out"), "the log was not collected");
 }

@@ -107,7 +107,7 @@ pub const ABUSES: &[Abuse] = &[
     ),
 ];
 
-/// A KeyProvider for a hostile remote side.
+/// The spec of a KeyProvider for a hostile remote side, and its login.
 fn hostile_spec(hostility: Hostility, url: &str) -> (Value, (&'static str, Value)) {
     let timeout = if hostility == Hostility::Trickle { "10m" } else { "20s" };
     let limits = json!({"timeout": timeout, "requestsPerSecond": 1000});
@@ -152,7 +152,8 @@ async fn add_hostile_called(tenant: &Tenant, name: &str, hostility: Hostility, w
     hostile
 }
 
-/// Starts the operator as a process under the limit of the chart, with an honest broker, whose provider is ready.
+/// Starts the operator as a process with the chart's memory limit, and creates a provider for an honest broker that is
+/// ready.
 async fn limited_operator(tenants: &Tenants) -> (Process, FakeBroker, String) {
     let gateway = Gateway::start(tenants.plane().client_as(tenants.operator_user())).await.unwrap();
     let mut command = Command::new(PROGRAM);
@@ -165,15 +166,15 @@ async fn limited_operator(tenants: &Tenants) -> (Process, FakeBroker, String) {
     (operator, broker, provider)
 }
 
-/// Says what the operator took at most, which has to be less than its limit, and ends it.
+/// Prints the operator's peak memory, fails unless it is below the limit, and ends the operator.
 async fn ends_within_its_limit(operator: Process) {
     let peak = operator.peak_memory() / MIB;
-    println!("the operator took {peak} MiB at most");
-    assert!(peak < shipped_limit(), "the operator took {peak} MiB");
+    println!("the operator used at most {peak} MiB");
+    assert!(peak < shipped_limit(), "the operator used {peak} MiB");
     operator.kill().await;
 }
 
-/// Waits until each of these has answered so often in its own way.
+/// Waits until each of these has sent at least this many hostile answers.
 async fn until_answered(hostile: &[Hostile], least: usize) {
     let answered = async {
         while hostile.iter().any(|side| side.answered() < least) {
@@ -192,7 +193,7 @@ fn hostile_instance() -> Value {
     json!({"id": "db", "offering": "postgresql", "plan": "small"})
 }
 
-/// The limit of the chart, in MiB.
+/// The chart's memory limit in MiB.
 fn shipped_limit() -> usize {
     let values = include_str!("../../../deploy/helm/servicekey-operator/values.yaml");
     let limit = values.split("limits: {memory: ").nth(1).and_then(|rest| rest.split("Mi}").next());
@@ -203,7 +204,7 @@ fn shipped_limit() -> usize {
 async fn ten_hostile_remote_sides_stop_nobody() {
     let tenants = Tenants::meet_alone(Actor::Editor).await;
     let (operator, _broker, provider) = limited_operator(&tenants).await;
-    println!("the operator took {} MiB when it was ready", operator.memory() / MIB);
+    println!("the operator used {} MiB when it was ready", operator.memory() / MIB);
 
     let hostilities = [
         Hostility::LongCatalog,
@@ -272,7 +273,7 @@ async fn lists_that_trickle_keep_nobody_waiting() {
     for number in 0..6 {
         let tenant = tenants.another(Actor::Editor).await;
         let side = add_hostile(&tenant, Hostility::Trickle).await;
-        // Four of them hold 55 MiB. The others take the rest, and wait for more.
+        // Four of them use 55 MiB. The others use the remaining memory and wait for more.
         if number < 4 {
             until_answered(&[side], 1).await;
         }
@@ -284,7 +285,7 @@ async fn lists_that_trickle_keep_nobody_waiting() {
     }
 }
 
-/// Waits until the provider of a hostile remote side says so.
+/// Waits until the provider of a hostile remote side reports one of these texts.
 async fn refuses(hostility: Hostility, words: &[&str]) {
     let tenants = Tenants::meet(Actor::Editor).await;
     add_hostile(&tenants.attacker, hostility).await;
@@ -306,7 +307,7 @@ async fn a_token_of_a_mebibyte_is_refused() {
 async fn a_list_of_a_cloud_foundry_without_an_end_is_refused() {
     let tenants = Tenants::meet(Actor::Editor).await;
     add_hostile(&tenants.attacker, Hostility::EndlessFoundry).await;
-    // It can be reached, and its keys can't be listed: instances are looked up by a list as well.
+    // The provider is ready, but its keys can't be listed, because the lookup of an instance is also a list.
     tenants.attacker.wait_provider("hostile", true, Reason::Available).await;
     tenants.attacker.create::<ServiceKey>(own_key("key", "hostile", instance_by_name())).await;
     tenants.attacker.wait_says("key", "the list is larger than 128 MiB").await;
@@ -333,22 +334,23 @@ async fn a_list_of_ibm_cloud_without_an_end_is_refused() {
     tenants.attacker.wait_says("key", "the list is larger than 128 MiB").await;
 }
 
-/// Credentials that no Secret can hold.
+/// Credentials that fit into no Secret.
 fn alike() -> CredentialsRecipe {
     CredentialsRecipe::new(|_, _| {
         json!({"a/b": "s3cret", "a_b": "s3cret"}).as_object().cloned().unwrap_or_default()
     })
 }
 
-/// Waits until a key was revoked because no Secret can hold it, wakes its ServiceKey, and returns what was counted.
+/// Waits until the operator has revoked a key because its credentials fit into no Secret, triggers another reconcile,
+/// and returns the counts.
 async fn given_back(tenant: &Tenant, name: &str, count: impl Fn() -> [usize; 2]) -> [usize; 2] {
     let key = tenant.wait_key(name, false, Reason::CredentialsUnusable).await;
     assert!(key.is_stalled(), "{key:#?}");
     key.says("was revoked");
-    // Annotations of others would not wake it: the operator does not read them.
+    // An annotation without the operator's prefix would not trigger a reconcile, because the operator does not read it.
     let woken = json!({"metadata": {"annotations": {"servicekeys.dev/note": "look again"}}});
     tenant.patch::<ServiceKey>(name, woken).await;
-    // Proves that nothing happens, which no watch can tell.
+    // Proves that nothing happens, which no watch can show.
     tokio::time::sleep(Duration::from_secs(2)).await;
     count()
 }

@@ -1,8 +1,8 @@
-//! What one tenant can do to another, to the operator, and through it: nothing. Each attack is a test, made with the
-//! tenant's own rights, and a row of the table in `docs/security.md`.
+//! A tenant can harm neither other tenants nor the operator, nor reach anything through the operator. Each attack is a
+//! test with the tenant's own rights, and a row of the table in `docs/security.md`.
 //!
-//! To add an attack: write a test on [`harness::Tenants`] in the file of its topic, and list it in that file's `ABUSES`
-//! with [`abuse!`](abuse). `UPDATE_DOCS=1 cargo test --test operator tenants::abuse` writes the table.
+//! To add an attack, write a test with [`harness::Tenants`] in the file of its topic, and add it to that file's
+//! `ABUSES` with [`abuse!`](abuse). `UPDATE_DOCS=1 cargo test --test operator tenants::abuse` writes the table.
 
 #[macro_use]
 mod abuse;

@@ -1,4 +1,4 @@
-//! Names of keys, and what messages tell of other tenants.
+//! Names of keys, and what messages reveal about other tenants.
 
 use serde_json::json;
 use servicekey_operator::api::{Reason, ServiceKey};
@@ -32,7 +32,7 @@ pub const ABUSES: &[Abuse] = &[
     ),
 ];
 
-/// The ServiceKey of the victim whose name is nobody else's business.
+/// The name of the victim's ServiceKey, which no other tenant may learn.
 const PROJECT: &str = "merger-of-the-year";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +71,7 @@ async fn a_taken_name_tells_nothing_of_its_owner_at_ibm_cloud() {
     tenants.victim.ask_cluster_provider(provider, PROJECT, instance_by_name(), json!({})).await;
     tenants.victim.wait_ready(PROJECT).await;
     tenants.change_cluster_provider(provider, json!({"rules": [{"adoption": "Allow"}]})).await;
-    // Without a `keyName` the key is called by namespace and name.
+    // Without `keyName`, the key's name consists of the namespace and the name.
     let name = format!("{}-{PROJECT}", tenants.victim.namespace);
     let fields = json!({"keyName": name, "adoption": "IfExists"});
     tenants.attacker.ask_cluster_provider(provider, "creds", instance_by_name(), fields).await;

@@ -1,4 +1,5 @@
-//! A ServiceKey that its tenant makes too large to be read still counts, and is never acted on.
+//! A ServiceKey that its tenant makes too large to be read still counts against limits, and the operator never acts on
+//! it.
 
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ pub const ABUSES: &[Abuse] = &[
     ),
 ];
 
-/// An attacker that may have one ServiceKey of a ClusterKeyProvider, which has orphans revoked.
+/// An attacker that may have one ServiceKey of a ClusterKeyProvider with `orphans: Delete`.
 struct OnePlace {
     tenants: Tenants,
     foundry: FakeCloudFoundry,
@@ -68,7 +69,7 @@ impl OnePlace {
         start(&mut self.tenants);
     }
 
-    /// Fails unless `first` has the only place, and the only key.
+    /// Fails unless `first` occupies the only slot, and has the only key.
     async fn assert_first_counts(&self, second: &str) {
         self.ask(second, instance_by_name()).await;
         self.tenants.attacker.wait_key(second, false, Reason::LimitExceeded).await;
@@ -77,7 +78,7 @@ impl OnePlace {
         self.foundry.wait_for_calls(|calls| lists(calls) >= before + 4).await.unwrap();
     }
 
-    /// Fails unless `first` keeps its provider, whose deletion ends with the last ServiceKey.
+    /// Fails unless `first` protects its provider, whose deletion completes after the last ServiceKey.
     async fn assert_first_holds_the_provider(&self) {
         let providers: Api<ClusterKeyProvider> = Api::all(self.tenants.admin.clone());
         providers.delete(&self.provider, &DeleteParams::default()).await.unwrap();
@@ -93,7 +94,7 @@ impl OnePlace {
         self.tenants.attacker.patch::<ServiceKey>(name, patch).await;
     }
 
-    /// Waits until `Stalled` of `first` says these words, with the reason `InvalidSpec`.
+    /// Waits until `Stalled` of `first` has the reason `InvalidSpec` and this text.
     async fn wait_stalled(&self, words: &str) -> ServiceKey {
         let says = |key: Option<&ServiceKey>| {
             let stalled = key.and_then(|key| key.condition(ConditionType::Stalled));
@@ -130,13 +131,17 @@ async fn finalizers_that_can_not_be_read_hide_no_key() {
     cluster.assert_first_counts("third").await;
     cluster.assert_first_holds_the_provider().await;
 
-    // It is not revoked by what was read of it, and not forgotten either.
+    // The operator neither revokes the key based on the incomplete object nor forgets it.
     cluster.tenants.attacker.delete_key("first").await;
     cluster.restart();
     cluster.wait_stalled(words).await;
     assert_eq!(cluster.foundry.live_keys().iter().map(|key| &key.guid).collect::<Vec<_>>(), [&key.guid]);
     let stored = cluster.tenants.attacker.keys().get("first").await.unwrap();
-    assert_eq!(stored.finalizers().len(), 401, "the operator writes back nothing of what it did not read");
+    assert_eq!(
+        stored.finalizers().len(),
+        401,
+        "the operator does not overwrite finalizers that it did not read"
+    );
 
     for name in ["second", "third"] {
         cluster.tenants.attacker.delete_key(name).await;

@@ -1,4 +1,4 @@
-//! An object that can't be read hides no other.
+//! An object that can't be read hides no other object.
 
 use http::{Method, Request};
 use k8s_openapi::api::core::v1::Secret;
@@ -80,12 +80,12 @@ pub const ABUSES: &[Abuse] = &[
     ),
 ];
 
-/// A JSON object this deep.
+/// A JSON object with this many levels.
 fn nested(levels: usize) -> Value {
     (1..levels).fold(json!({}), |inner, _| json!({"f:a": inner}))
 }
 
-/// Entries of `managedFields` this deep.
+/// Entries of `managedFields` with this many levels.
 fn managed_fields(levels: usize) -> Value {
     json!([{
         "manager": "somebody",
@@ -97,7 +97,7 @@ fn managed_fields(levels: usize) -> Value {
     }])
 }
 
-/// Makes a request as this tenant. Its own client could not read the answer.
+/// Sends a request as this tenant, as raw text: the typed client could not parse the answer.
 async fn send(tenant: &Tenant, method: Method, path: &str, body: &Value) {
     let content_type =
         if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
@@ -115,13 +115,13 @@ async fn create_key(tenant: &Tenant, manifest: &Value) {
     send(tenant, Method::POST, &path, manifest).await;
 }
 
-/// The ServiceKeys of a tenant, by a client that can read them.
+/// The ServiceKeys of a tenant, through a client that can parse them.
 fn keys(tenants: &Tenants, tenant: &Tenant) -> Api<ServiceKey> {
     let config = tenants.plane().config_as(&tenant.user);
     Api::namespaced(client(config, &Metrics::default()).unwrap(), &tenant.namespace)
 }
 
-/// A victim with a provider and a key of its own.
+/// Creates a provider and a ServiceKey of the victim.
 async fn provide(tenant: &Tenant, broker: &FakeBroker) {
     tenant.add_provider("broker", broker_spec(broker), Some(("broker-login", broker_login()))).await;
     tenant.create::<ServiceKey>(key("creds", json!({}))).await;
@@ -131,7 +131,7 @@ fn key(name: &str, fields: Value) -> Value {
     key_manifest(name, json!({"name": "broker"}), instance_of_broker(), fields)
 }
 
-/// Whether `/readyz` of the tenants' own operator says yes.
+/// Fails unless `/readyz` of the tenants' own operator reports that it is ready.
 fn assert_ready(tenants: &Tenants) {
     let metrics = &tenants.operator.as_ref().unwrap().metrics;
     assert_eq!(Health::new(metrics, HealthThresholds::default()).unready_reasons(), Vec::<String>::new());
@@ -159,7 +159,7 @@ async fn deep_parameters_hide_no_other_key() {
     tenants.victim.create::<ServiceKey>(key("later", json!({}))).await;
     tenants.victim.wait_ready("later").await;
 
-    // The operator writes back nothing of what it did not read.
+    // The operator does not overwrite fields that it did not read.
     let path =
         format!("/apis/servicekeys.dev/v1alpha1/namespaces/{}/servicekeys/deep", tenants.attacker.namespace);
     let stored =
@@ -189,14 +189,14 @@ async fn deep_managed_fields_of_a_secret_hide_no_other() {
     });
     let path = format!("/api/v1/namespaces/{}/secrets", tenants.attacker.namespace);
     send(&tenants.attacker, Method::POST, &path, &secret).await;
-    assert!(stored(&tenants.attacker, &format!("{path}/deep")).await, "it is not as deep as it was sent");
+    assert!(stored(&tenants.attacker, &format!("{path}/deep")).await, "the API server flattened the object");
 
     tenants.start_operator(|_| {});
     tenants.victim.wait_ready("creds").await;
     assert_ready(&tenants);
 }
 
-/// Whether an object is stored with what was nested into it.
+/// Whether the stored object contains the nested value.
 async fn stored(tenant: &Tenant, path: &str) -> bool {
     let read = tenant.client.request_text(Request::get(path).body(Vec::new()).unwrap()).await.unwrap();
     read.contains(&r#"{"f:a":"#.repeat(140))
@@ -251,7 +251,8 @@ async fn parameters_of_many_values_are_refused() {
         .await;
 }
 
-/// Ten ServiceKeys with such parameters are refused with these words, until they are mended.
+/// Creates ten ServiceKeys with these parameters, and fails unless the operator refuses them with this message, until
+/// they are corrected.
 async fn refuses(parameters: Value, words: &str) {
     let tenants = Tenants::meet(Actor::KeyWriter).await;
     let broker = FakeBroker::builder().start().await.unwrap();
@@ -360,7 +361,7 @@ async fn the_note_of_an_omission_can_not_be_forged() {
     tenants.attacker.create::<ServiceKey>(forged).await;
     let ready = tenants.attacker.wait_ready("creds").await;
     assert_eq!(broker.bindings()[0].parameters["a"], 1);
-    assert_eq!(ready.annotations()["servicekeys.dev/omitted"], note, "it is not touched either");
+    assert_eq!(ready.annotations()["servicekeys.dev/omitted"], note, "the annotation stays unchanged");
 
     let longer =
         json!({"metadata": {"annotations": {"servicekeys.dev/omitted": "[]", "x": "x".repeat(200_000)}}});

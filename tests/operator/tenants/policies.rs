@@ -1,4 +1,4 @@
-//! The admission policies that are shipped.
+//! The shipped admission policies.
 
 use k8s_openapi::api::{
     admissionregistration::v1::ValidatingAdmissionPolicyBinding,
@@ -55,7 +55,7 @@ pub const ABUSES: &[Abuse] = &[
 ];
 
 const PROVIDER_USE: &str = include_str!("../../../deploy/kustomize/provider-use/policies.yaml");
-/// Other than a UID of a ServiceKey.
+/// Not the UID of any ServiceKey.
 const FORGED: &str = "8d3f0c1e-5b5d-4c0b-9c53-2f4d5a1b7e66";
 
 fn secret(name: &str, labels: Value, annotations: Value) -> Secret {
@@ -123,7 +123,7 @@ async fn an_editor_changes_no_marks() {
     }
 }
 
-/// Who holds the operator's token, and the Secrets of a tenant, as it reaches them.
+/// A client with the operator's token, and the Secrets of a tenant through it.
 async fn with_the_operators_token() -> (Tenants, Client, Api<Secret>) {
     let tenants = Tenants::meet(Actor::Sidecar).await;
     let client = tenants.plane().client_as(tenants.operator_user());

@@ -1,4 +1,4 @@
-//! What reaches the operator's HTTP port changes nothing, and takes nobody else's place.
+//! Connections to the operator's HTTP port change nothing, and block no other client.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -39,7 +39,7 @@ pub const ABUSES: &[Abuse] = &[
     ),
 ];
 
-/// What the HTTP server answers to this.
+/// Sends this to the HTTP server, and returns the answer.
 async fn ask(connection: &mut TcpStream, request: &str) -> String {
     connection.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
@@ -47,14 +47,13 @@ async fn ask(connection: &mut TcpStream, request: &str) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-/// A connection from this loopback address.
 async fn connect_from(number: u8, address: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, number], 0).into()).unwrap();
     socket.connect(address).await.unwrap()
 }
 
-/// A probe of the kubelet.
+/// Sends a probe like the kubelet, and fails unless it succeeds.
 async fn probe(address: SocketAddr) {
     let answer = timeout(Duration::from_secs(5), async {
         let mut connection = connect_from(99, address).await;
@@ -103,7 +102,7 @@ async fn slow_clients_are_cut_off() {
     let (mut from, mut to) = connection.split();
     let cut_off = async {
         let mut rest = Vec::new();
-        // It may also be reset.
+        // The server may also reset the connection.
         let _ = from.read_to_end(&mut rest).await;
     };
     let drip = async {
@@ -114,11 +113,14 @@ async fn slow_clients_are_cut_off() {
     tokio::select! {
         () = cut_off => {}
         () = drip => {}
-        () = sleep(Duration::from_secs(30)) => panic!("it is still connected"),
+        () = sleep(Duration::from_secs(30)) => panic!("the connection is still open"),
     }
     let took = began.elapsed();
-    assert!(took >= Duration::from_secs(4), "it had its time");
-    assert!(took < Duration::from_secs(15), "only the deadline of the whole request cut it off");
+    assert!(took >= Duration::from_secs(4), "the connection was closed too early");
+    assert!(
+        took < Duration::from_secs(15),
+        "the connection was closed only by the deadline of the whole request"
+    );
     probe(address).await;
 }
 
@@ -132,6 +134,6 @@ async fn a_head_without_end_is_refused() {
     while sent < 64 << 20 && connection.write_all(&[b'x'; 1024]).await.is_ok() {
         sent += 1024;
     }
-    assert!(sent < 64 << 20, "{sent} bytes of a head were taken");
+    assert!(sent < 64 << 20, "the server accepted {sent} bytes of a head");
     probe(address).await;
 }

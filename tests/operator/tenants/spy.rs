@@ -1,4 +1,4 @@
-//! A server that is nobody's remote side. It answers every request alike, and remembers what it was sent.
+//! A server that is not a remote side. It sends every client the same answer, and records the requests.
 
 use std::{
     net::SocketAddr,
@@ -19,7 +19,7 @@ pub struct Spy {
 }
 
 impl Spy {
-    /// With this status line and headers, and this body.
+    /// Starts a server with this status line and headers, and this body.
     pub async fn answering(head: &str, body: &str) -> Self {
         Self::at("127.0.0.1:0", head, body).await
     }
@@ -78,7 +78,7 @@ impl Spy {
     }
 }
 
-/// An address that refuses connections. It is held until this is dropped, so that nobody else can listen there.
+/// An address that refuses connections. It is reserved until this is dropped, so no other program can listen there.
 pub struct ClosedPort(TcpSocket);
 
 impl ClosedPort {

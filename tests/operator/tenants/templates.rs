@@ -1,4 +1,4 @@
-//! Templates cost their own tenant alone.
+//! Templates delay only their own tenant.
 
 use serde_json::{Map, Value, json};
 use servicekey_operator::api::{Reason, ServiceKey};
@@ -56,7 +56,7 @@ pub const ABUSES: &[Abuse] = &[
     ),
 ];
 
-/// The longest template.
+/// The length limit of a template.
 const LONGEST: usize = 16 * 1024;
 
 fn templates(entries: impl IntoIterator<Item = (String, String)>) -> Value {
@@ -68,19 +68,19 @@ fn template(source: impl Into<String>) -> Value {
     templates([("it".to_owned(), source.into())])
 }
 
-/// As often as there is room in one template.
+/// Repeats the middle part as often as it fits into one template.
 fn repeated(start: &str, middle: &str, end: &str) -> String {
     format!("{start}{}{end}", middle.repeat((LONGEST - start.len() - end.len()) / middle.len()))
 }
 
 impl Tenant {
-    /// A ServiceKey whose provider does not exist.
+    /// Creates a ServiceKey whose provider does not exist.
     async fn create_without_provider(&self, name: &str, fields: Value) {
         let provider = json!({"kind": "KeyProvider", "name": "absent"});
         self.create::<ServiceKey>(key_manifest(name, provider, instance_of_broker(), fields)).await;
     }
 
-    /// A ServiceKey of the KeyProvider `own`.
+    /// Creates a ServiceKey of the KeyProvider `own`.
     async fn create_at_own(&self, name: &str, fields: Value) {
         self.create::<ServiceKey>(key_manifest(name, json!({"name": "own"}), instance_of_broker(), fields))
             .await;
