@@ -115,7 +115,7 @@ mod tests {
     fn an_answer_of_an_unexpected_form_is_not_quoted() {
         let refused = serde_json::from_str::<Status>(r#"{"message": {"a": "hunter22"}}"#).unwrap_err();
         let error = Error::Kube { attempt: "read", source: Box::new(kube::Error::SerdeError(refused)) };
-        assert!(error.to_string().contains("does not have the expected form"), "{error}");
+        assert!(error.to_string().contains("has an unexpected form"), "{error}");
         assert!(!error.to_string().contains("hunter22"), "{error}");
     }
 }

@@ -144,7 +144,8 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
         (
             maintain,
             "wait_for_failed_confirmation",
-            with(holding(key("now")), |observed| {
+            with(holding(KeyRecord { sequence: sequence(3), ..key("now") }), |observed| {
+                observed.marks_keys = true;
                 observed.recorded.key = None;
                 observed.run.failure = Some(failure(Attempted::Confirm));
             }),

@@ -131,7 +131,7 @@ fn a_rotation_that_changed_no_credentials_ends_the_schedule() {
         assert_eq!((rest.report.ready.ready, rest.report.next_rotation), (true, Some(now() + DAY)));
         let told = rest.report.rotating.unwrap();
         assert_eq!(told.reason, Reason::RotationIneffective);
-        assert!(told.message.contains("Key 1 is not revoked"), "{}", told.message);
+        assert!(told.message.contains("key 1 is not revoked"), "{}", told.message);
     }
     observed.desired.inputs = "now+asked".into();
     let Step::Apply(KubernetesEffect::Record(report)) = decide(&observed) else {
