@@ -13,9 +13,10 @@ const UPDATE: &str = "UPDATE_DOCS=1 cargo test --test api_is_documented";
 const INTRODUCTION: &str = "\
 # API reference
 
-Every field of `servicekeys.dev/v1alpha1`, written from the definitions in `crds/`; `kubectl explain servicekey.spec` has
-the same. A field in **bold** is required. Rules that concern several fields, or what may be changed, are below the table
-of the object that they are about: what breaks one is refused by the API server, in these words.
+This page describes every field of `servicekeys.dev/v1alpha1`. A test writes it from the definitions in `crds/`, and
+`kubectl explain servicekey.spec` shows the same texts. A field in **bold** is required. Rules about several fields, or
+about changes, are below the table of their object. The API server refuses a request that breaks a rule, with the text of
+the rule.
 ";
 
 #[test]

@@ -1,4 +1,4 @@
-//! `docs/osb-conformance.md`: what was seen, for people.
+//! Writes `docs/osb-conformance.md` from the outcomes.
 
 use std::{env, fs, path::PathBuf};
 
@@ -12,7 +12,6 @@ const UPDATE: &str = "UPDATE_DOCS=1 cargo test --test osb_conformance";
 
 const INTRODUCTION: &str = include_str!("introduction.md");
 
-/// The page, written from what was seen.
 pub struct Page(String);
 
 impl Page {
@@ -22,7 +21,7 @@ impl Page {
         Self(format!("{introduction}\n\n{}\n", sections.join("\n\n")))
     }
 
-    /// Writes the file where that is asked for; fails otherwise where it says something else.
+    /// Writes the file if `UPDATE_DOCS` is set, and otherwise fails if the file differs.
     pub fn check(&self) {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(FILE);
         if env::var_os("UPDATE_DOCS").is_some() {
@@ -31,7 +30,7 @@ impl Page {
         let there = fs::read_to_string(path).unwrap_or_default();
         if let Some((line, old, new)) = first_difference(&there, &self.0) {
             panic!(
-                "`{FILE}` is not what was seen; run `{UPDATE}`\n  line {line} is\n    {old}\n  but should be\n    {new}"
+                "`{FILE}` differs from the outcomes; run `{UPDATE}`\n  line {line} is\n    {old}\n  but should be\n    {new}"
             );
         }
     }
@@ -68,27 +67,31 @@ fn line(cells: impl Iterator<Item = String>) -> String {
 
 const fn about(call: Call) -> (&'static str, &'static str) {
     match call {
-        Call::Bind => ("Bind", "A ServiceKey is created, and the first bind is answered so."),
+        Call::Bind => {
+            ("Bind", "A user creates a ServiceKey, and the broker gives this answer to the first bind.")
+        }
         Call::PollOfBind => (
             "Poll of a bind",
-            "The broker makes the key in the background, and answers so when it is asked how far it is: \
-             until the condition tells of it, or once where it says `failed`.",
+            "The broker creates the key in the background, and gives this answer to polls until the condition shows it. \
+             It answers `failed` once.",
         ),
         Call::FetchOfMade => (
-            "Fetch of a key that was made in the background",
-            "The broker says that it made the key, and answers so when its credentials are read.",
+            "Fetch of a key that was created in the background",
+            "The broker reports that it created the key, and gives this answer when the operator reads the credentials.",
         ),
         Call::FetchOfLost => (
             "Fetch of a key whose Secret was deleted",
-            "Somebody deletes the Secret of a key, and the broker answers so when its credentials are read again.",
+            "A user deletes the Secret of a key, and the broker gives this answer when the operator reads the \
+             credentials again.",
         ),
-        Call::Unbind => {
-            ("Unbind", "A ServiceKey is deleted, and the first unbind of its key is answered so.")
-        }
+        Call::Unbind => (
+            "Unbind",
+            "A user deletes a ServiceKey, and the broker gives this answer to the first unbind of its key.",
+        ),
         Call::PollOfUnbind => (
             "Poll of an unbind",
-            "The broker revokes the key in the background, and answers so when it is asked how far it is: \
-             until the condition tells of it, or once where it says `failed`.",
+            "The broker revokes the key in the background, and gives this answer to polls until the condition shows it. \
+             It answers `failed` once.",
         ),
     }
 }
@@ -137,7 +140,7 @@ impl Column {
             Self::Ready if outcome.shown.is_empty() => "—".to_owned(),
             Self::Ready => list(&outcome.shown, shown),
             Self::Mitigation => if outcome.mitigated { "**yes**" } else { "no" }.to_owned(),
-            Self::Next if outcome.next.is_empty() => "asks nothing more".to_owned(),
+            Self::Next if outcome.next.is_empty() => "makes no further call".to_owned(),
             Self::Next => outcome.next.iter().map(|ask| asks(*ask)).collect::<Vec<_>>().join(", then "),
         }
     }
@@ -145,7 +148,7 @@ impl Column {
 
 fn list<T: Copy>(entries: &[T], words: impl Fn(T) -> String) -> String {
     let words: Vec<_> = entries.iter().map(|entry| words(*entry)).collect();
-    // Where an entry is a sentence, a comma would be lost in it.
+    // A comma would not separate long entries clearly.
     let separator = if words.iter().any(|word| word.len() > 40) { "; " } else { ", " };
     words.join(separator)
 }
@@ -155,10 +158,10 @@ fn says(says: Says) -> String {
         Says::Status(status) => format!("{status}"),
         Says::Code(code) => format!("422 `{code}`"),
         Says::State(state) => format!("200 `{state}`"),
-        Says::NoEnd => "200 `in progress` until the plan's `maximum_polling_duration` is over".to_owned(),
+        Says::NoEnd => "200 `in progress` until the plan's `maximum_polling_duration` has passed".to_owned(),
         Says::CutBefore => "none: connection closed before the broker acted".to_owned(),
         Says::CutAfter => "none: connection closed after the broker acted".to_owned(),
-        Says::CutInBody => "true answer with half of its body".to_owned(),
+        Says::CutInBody => "correct answer with half of its body".to_owned(),
         Says::Hangs => "none until the deadline, after the broker acted".to_owned(),
     }
 }
@@ -188,9 +191,9 @@ fn shown(shown: Shown) -> String {
 
 const fn asks(ask: Ask) -> &'static str {
     match ask {
-        Ask::Bind => "asks for the same key again",
-        Ask::BindNext => "asks for the next key",
-        Ask::Poll => "asks how far it is",
+        Ask::Bind => "requests the same key again",
+        Ask::BindNext => "requests the next key",
+        Ask::Poll => "polls",
         Ask::Fetch => "reads the key",
         Ask::Unbind => "revokes the key",
     }

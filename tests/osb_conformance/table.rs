@@ -1,8 +1,8 @@
-//! What the operator has to do, written down by hand.
+//! The expected outcomes, written by hand.
 //!
-//! Whether an orphan is to be mitigated is the specification's own table (section "Orphan Mitigation"); that polls go
-//! on whatever they are answered, and that an unbind is repeated until 200 or 410, is its text. The reasons are what
-//! `src/api/condition.rs` promises to people. None of this is derived from the code that it judges.
+//! The decisions on orphan mitigation are the specification's own table (section "Orphan Mitigation"). Its text requires
+//! that polls continue after any other answer, and that an unbind is repeated until 200 or 410. The reasons are those that
+//! `src/api/condition.rs` documents. None of this is derived from the code under test.
 
 use servicekey_operator::api::Reason::{
     self, BindFailed, BindRejected, Binding, CredentialsUnusable, Deleting, InstanceNotFound, RateLimited,
@@ -27,14 +27,14 @@ pub struct Row {
     outcome: (Tells, Mitigation, &'static [Ask]),
 }
 
-/// What people are to be told.
+/// The condition that the ServiceKey must show.
 #[derive(Clone, Copy)]
 enum Tells {
-    /// Nothing: all is well before there is anything to tell.
+    /// None: the call succeeds before the condition changes.
     Nothing,
-    /// That it is being worked on.
+    /// The operator waits or retries.
     Waits(Reason),
-    /// That they have to do something themselves.
+    /// The user has to act.
     Stalled(Reason),
 }
 
@@ -44,13 +44,13 @@ enum Mitigation {
     NotNeeded,
 }
 
-/// All bodies that an answer can have; of a 204, and of a 422 with an `error`, there is one only.
+/// All bodies of an answer. A 204, and a 422 with an `error`, has only one.
 const ANY: &[Body] = &[Body::WellFormed, Body::Malformed, Body::Empty, Body::Html];
 const OBJECT: &[Body] = &[Body::WellFormed, Body::Malformed];
 const NO_OBJECT: &[Body] = &[Body::Empty, Body::Html];
 const UNREADABLE: &[Body] = &[Body::Malformed, Body::Empty, Body::Html];
 const USELESS: &[Body] = &[Body::Bare, Body::Malformed, Body::Empty, Body::Html];
-/// Objects, and none with credentials.
+/// Objects without credentials.
 const WITHOUT: &[Body] = &[Body::Bare, Body::Malformed];
 const SHORT: &[Body] = &[Body::Malformed, Body::Empty];
 const PAGE: &[Body] = &[Body::Html];
@@ -72,7 +72,6 @@ const fn row(
     Row { says, bodies, brokers, outcome: (tells, mitigation, next) }
 }
 
-/// The rows of a call.
 pub const fn rows(call: Call) -> &'static [Row] {
     match call {
         Call::Bind => BINDS,
@@ -90,7 +89,7 @@ const BINDS: &[Row] = &[
     row(&[Status(202)],                              WELL,       EITHER, Nothing,                   NotNeeded, &[Poll, Fetch]),
     row(&[Status(200)],                              BARE,       EITHER, Nothing,                   NotNeeded, &[Unbind, Bind]),
     row(&[Status(200)],                              SHORT,      EITHER, Stalled(CredentialsUnusable), NotNeeded, &[Unbind, Bind]),
-    // A new key is answered 201: this is a gateway.
+    // A broker answers 201 for a new key, so this answer is from a gateway.
     row(&[Status(200)],                              PAGE,       EITHER, Waits(UnexpectedAnswer),   NotNeeded, &[Bind]),
     row(&[Status(201)],                              USELESS,    EITHER, Stalled(CredentialsUnusable), NotNeeded, &[Unbind, Bind]),
     row(&[Status(202), Status(204)],                 UNREADABLE, EITHER, Waits(BindFailed),         Needed,    &[Unbind, Bind]),
@@ -119,7 +118,7 @@ const POLLS_OF_BINDS: &[Row] = &[
           Status(408), Status(409), Status(412), Status(422), Code("AsyncRequired"),
           Code("ConcurrencyError"), Code("MaintenanceInfoConflict"), Code("RequiresApp"), Status(429), Status(500),
           Status(501), Status(502), Status(503)],    ANY,        ASYNC,  Waits(Binding),            NotNeeded, &[Poll]),
-    // There is no such binding.
+    // The broker does not have the binding.
     row(&[Status(404)],                              OBJECT,     ASYNC,  Waits(BindFailed),         Needed,    &[Unbind, Bind]),
     row(&[Status(410)],                              ANY,        ASYNC,  Waits(BindFailed),         Needed,    &[Unbind, Bind]),
     row(&[Status(404)],                              NO_OBJECT,  ASYNC,  Waits(Binding),            NotNeeded, &[Poll]),
@@ -147,7 +146,7 @@ const FETCHES_OF_WHAT_WAS_LOST: &[Row] = &[
     row(&[Status(200)],                              WELL,       SYNC,   Nothing,                   NotNeeded, &[]),
     row(&[Status(404)],                              OBJECT,     SYNC,   Waits(Rotating),           NotNeeded, &[BindNext]),
     row(&[Status(410)],                              ANY,        SYNC,   Waits(Rotating),           NotNeeded, &[BindNext]),
-    // The catalog promises more than the broker does. It shows the key in the answer to the same bind.
+    // The broker can't fetch, although its catalog says so. It shows the key in the answer to the same bind.
     row(&[Status(501)],                              ANY,        SYNC,   Nothing,                   NotNeeded, &[Bind]),
     row(&[Status(200)],                              WITHOUT,    SYNC,   Nothing,                   NotNeeded, &[Bind]),
     row(&[Status(200), Status(404)],                 NO_OBJECT,  SYNC,   Waits(UnexpectedAnswer),   NotNeeded, &[Fetch]),
@@ -174,7 +173,7 @@ const UNBINDS: &[Row] = &[
           Status(503)],
                                                      ANY,        EITHER, Waits(RevokeFailed),       NotNeeded, &[Unbind]),
     row(&[CutBefore, CutAfter, Hangs],               NONE,       EITHER, Waits(RevokeFailed),       NotNeeded, &[Unbind]),
-    // A 200 says enough, a 202 does not.
+    // The status 200 is enough. A 202 needs its body.
     row(&[CutInBody],                                NONE,       SYNC,   Nothing,                   NotNeeded, &[]),
     row(&[CutInBody],                                NONE,       ASYNC,  Waits(RevokeFailed),       NotNeeded, &[Unbind]),
 ];
@@ -195,7 +194,7 @@ const POLLS_OF_UNBINDS: &[Row] = &[
     row(&[Status(404)],                              OBJECT,     ASYNC,  Waits(RevokeFailed),       NotNeeded, &[Unbind]),
     row(&[Status(404)],                              NO_OBJECT,  ASYNC,  Waits(Deleting),           NotNeeded, &[Poll]),
     row(&[CutBefore, CutAfter, Hangs],               NONE,       ASYNC,  Waits(Deleting),           NotNeeded, &[Poll]),
-    // The second poll is answered 410, which says enough.
+    // The broker answers 410 to the second poll, which is enough.
     row(&[CutInBody],                                NONE,       ASYNC,  Nothing,                   NotNeeded, &[Poll]),
 ];
 
@@ -206,7 +205,7 @@ impl Row {
             && self.brokers.contains(&case.broker)
     }
 
-    /// What has to be seen.
+    /// The expected outcome.
     pub fn outcome(&self) -> Outcome {
         let (tells, mitigation, next) = self.outcome;
         let shown = match tells {
