@@ -313,7 +313,7 @@ fn plain(path: &Path) -> PathBuf {
 #[case::heading_of_the_same_page("docs/two.md", "#the-what-of-it", Ok(()))]
 #[case::from_outside("README.md", "docs/two.md", Ok(()))]
 #[case::folder("README.md", "docs/", Ok(()))]
-#[case::no_page("docs/one.md", "three.md", Err("leads to nothing"))]
+#[case::no_page("docs/one.md", "three.md", Err("leads to no file"))]
 #[case::no_heading("docs/one.md", "two.md#other", Err("leads to no heading"))]
 #[case::out_of_the_book(
     "docs/one.md",

@@ -102,7 +102,7 @@ async fn a_secret_without_an_owner_is_watched_over() {
     assert_eq!(secret.owner_references(), []);
     stage.secrets().delete(NAME, &DeleteParams::default()).await.unwrap();
     let anew = |found: &Secret| found.uid() != secret.uid();
-    stage.wait(stage.secrets(), NAME, "made anew", |secret| secret.is_some_and(anew)).await;
+    stage.wait(stage.secrets(), NAME, "created again", |secret| secret.is_some_and(anew)).await;
     stage.wait_ready_with_the_only_key(NAME).await;
 
     // `deletionPolicy: Delete` gives the Secret an owner reference, and keeps the key.

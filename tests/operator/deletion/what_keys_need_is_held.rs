@@ -105,8 +105,8 @@ async fn a_provider_that_names_another_login_lets_go_of_the_former() {
     stage.api::<KeyProvider>().patch("broker", &PatchParams::default(), &Patch::Merge(&login)).await.unwrap();
 
     let held = |secret: Option<&Secret>| secret.is_some_and(|secret| !secret.finalizers().is_empty());
-    stage.wait(stage.secrets(), "second-login", "held", held).await;
-    stage.wait(stage.secrets(), "broker-login", "let go", |secret| !held(secret)).await;
+    stage.wait(stage.secrets(), "second-login", "protected", held).await;
+    stage.wait(stage.secrets(), "broker-login", "without a finalizer", |secret| !held(secret)).await;
     let provider = stage
         .wait(stage.api::<KeyProvider>(), "broker", "protecting only the second login", |provider| {
             provider

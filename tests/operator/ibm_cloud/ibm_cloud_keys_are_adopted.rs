@@ -81,7 +81,7 @@ async fn a_key_made_by_hand_is_taken_over_rotated_and_revoked() {
     };
     stage.ibm.wait_until(is_rotated).await.unwrap();
     assert!(stage.ibm.key(&by_hand.guid).unwrap().removed);
-    assert_eq!(stage.count(&[Route::KeysOfInstance]), 1, "only the first key is looked for");
+    assert_eq!(stage.count(&[Route::KeysOfInstance]), 1, "only the first key is looked up");
     stage.delete_and_leave_no_key(KEY).await;
 }
 

@@ -235,7 +235,7 @@ async fn a_secret_that_is_older_than_the_status_gets_credentials_that_work(
     stage.delete_and_leave_nothing(NAME).await;
 }
 
-/// The ServiceKey was deleted after the backup, so its key is gone, and then restored.
+/// The ServiceKey was restored from a backup from before its deletion, which revoked its key.
 #[rstest]
 #[case::and_goes_on_living(true)]
 #[case::and_is_deleted_again(false)]

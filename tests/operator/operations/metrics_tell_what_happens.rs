@@ -106,7 +106,7 @@ async fn a_key_that_is_made_and_goes_again() {
     assert_eq!(
         value(&operator.metrics.text(), &rotations("completed")),
         Some(0.0),
-        "the first key replaces none"
+        "the first key replaces no other"
     );
 
     stage.delete_and_leave_nothing(NAME).await;

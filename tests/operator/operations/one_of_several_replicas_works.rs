@@ -45,7 +45,9 @@ impl Replica {
     /// Starts a replica and waits until it is the leader.
     async fn leading(stage: &Stage) -> Self {
         let leader = Self::start(stage).await;
-        stage.wait(stage.api::<Lease>(), LEASE, "taken", |lease| lease.and_then(holder).is_some()).await;
+        stage
+            .wait(stage.api::<Lease>(), LEASE, "held by a replica", |lease| lease.and_then(holder).is_some())
+            .await;
         leader
     }
 
@@ -89,7 +91,7 @@ fn holder(lease: &Lease) -> Option<&str> {
 
 /// Waits until another replica holds the Lease.
 async fn wait_for_successor(stage: &Stage, before: &str) -> String {
-    let lease = stage.wait(stage.api::<Lease>(), LEASE, "taken over", |lease| {
+    let lease = stage.wait(stage.api::<Lease>(), LEASE, "held by another replica", |lease| {
         lease.and_then(holder).is_some_and(|holder| holder != before)
     });
     holder(&lease.await.unwrap()).unwrap().to_owned()

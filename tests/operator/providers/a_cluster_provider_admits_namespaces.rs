@@ -109,7 +109,7 @@ impl Cluster {
             let patch = Patch::Merge(json!({"spec": {"allowedNamespaces": namespaces}}));
             self.providers().patch(provider, &PatchParams::default(), &patch).await.unwrap();
         }
-        wait(self.providers(), provider, "taken in", |provider| {
+        wait(self.providers(), provider, "observed", |provider| {
             provider.is_some_and(|provider| {
                 let observed = provider.status.as_ref().and_then(|status| status.observed_generation);
                 observed == provider.metadata.generation

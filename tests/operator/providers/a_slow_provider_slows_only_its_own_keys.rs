@@ -121,7 +121,7 @@ async fn a_pause_ends_by_itself() {
     // This ServiceKey waits in the queue, and learns of the pause as soon as it begins.
     stage.create_key("next").await;
     let is_held = |key: Option<&ServiceKey>| key.is_some_and(|key| !key.finalizers().is_empty());
-    stage.wait(stage.keys(), "next", "held", is_held).await;
+    stage.wait(stage.keys(), "next", "with a finalizer", is_held).await;
     held.release();
     let (failed, _) =
         tokio::join!(stage.wait_key(NAME, Reason::BindFailed), stage.wait_key("next", Reason::RateLimited));

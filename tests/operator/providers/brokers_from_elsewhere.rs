@@ -259,7 +259,7 @@ async fn an_operator_that_was_away_carries_on_with_the_same_binding(
     let binds = elsewhere.state().await.binds;
     let _second = elsewhere.stage.start_operator().await;
     let asked_again = |state: &State| state.binds > binds;
-    let state = elsewhere.broker.wait_until("asked again", asked_again).await.unwrap();
+    let state = elsewhere.broker.wait_until("called again", asked_again).await.unwrap();
     let work = (meanwhile == Meanwhile::StillAtWork).then_some(Work::Bind);
     assert_eq!(state.bindings[&id].work, work);
     elsewhere.broker.release().await.unwrap();

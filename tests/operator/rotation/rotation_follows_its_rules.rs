@@ -98,7 +98,10 @@ async fn a_rotation_that_changes_no_credentials_is_told_and_ends_the_schedule() 
             && reason(key, "Rotating") == Some(Reason::RotationIneffective.as_str())
             && condition(key, "Ready") == Some("True")
     };
-    let key = wait(stage.keys(), NAME, "told", |key| key.is_some_and(told)).await.unwrap();
+    let key =
+        wait(stage.keys(), NAME, "reporting that the rotation has no effect", |key| key.is_some_and(told))
+            .await
+            .unwrap();
     let status = key.status.as_ref().unwrap();
     assert!(message(&key, "Rotating").contains("Key 1 is not revoked"), "{}", message(&key, "Rotating"));
     assert_eq!((&status.next_rotation, &status.previous_keys[0].revoke_at), (&None, &None));

@@ -18,7 +18,7 @@ pub async fn settled(stage: &Stage, name: &str) -> ServiceKey {
     let edited = stage.keys().patch(name, &PatchParams::default(), &edit).await.unwrap();
     assert_ne!(
         edited.metadata.generation, before.metadata.generation,
-        "this edit of `{name}` was made before"
+        "`{name}` was edited in the same way before"
     );
     let settled = stage.wait(stage.keys(), name, "settled", |key| {
         key.is_some_and(|key| {

@@ -180,7 +180,7 @@ async fn a_key_provider_from_before_gets_no_token() {
     let url = json!({"spec": {"ibmCloud": {"iamUrl": format!("{}/other", spy.url())}}});
     let changed = tenants.attacker.patch::<KeyProvider>("cloud", url).await.metadata.generation;
     let providers = tenants.attacker.api::<KeyProvider>();
-    wait(providers.clone(), "cloud", "taken in", |provider| {
+    wait(providers.clone(), "cloud", "observed", |provider| {
         let status = provider.and_then(|provider| provider.status.as_ref());
         status.is_some_and(|status| status.observed_generation == changed)
     })

@@ -242,7 +242,7 @@ impl Tenants {
         let providers: Api<ClusterKeyProvider> = Api::all(self.admin.clone());
         let patch = Patch::Merge(json!({"spec": spec}));
         let changed = providers.patch(name, &PatchParams::default(), &patch).await.unwrap();
-        wait(providers, name, "taken in", |provider| {
+        wait(providers, name, "observed", |provider| {
             let status = provider.and_then(|provider| provider.status.as_ref());
             status.is_some_and(|status| status.observed_generation >= changed.metadata.generation)
         })

@@ -248,7 +248,8 @@ async fn answers_that_are_no_json_are_not_quoted() {
             let key = tenants.attacker.create::<ServiceKey>(key(&name, json!({}))).await;
             let api = tenants.attacker.keys();
             let is_told = |key: Option<&ServiceKey>| key.is_some_and(|key| key.is(false, reason));
-            let told = crate::support::stage::wait(api, &name, "told of", is_told).await.unwrap();
+            let told =
+                crate::support::stage::wait(api, &name, "reporting the answer", is_told).await.unwrap();
             assert!(!told.message().contains(UNKNOWN), "{}: {}", key.metadata.name.unwrap(), told.message());
             broker.clear_faults();
         }

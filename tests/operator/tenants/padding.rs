@@ -87,7 +87,7 @@ impl OnePlace {
             let why = provider.and_then(|provider| provider.condition(ConditionType::Reconciling));
             why.is_some_and(|why| why.reason == Reason::InUse.as_str() && why.message.contains(&first))
         };
-        wait(providers, &self.provider, "held", held).await;
+        wait(providers, &self.provider, "protected", held).await;
     }
 
     async fn patch(&self, name: &str, patch: Value) {
