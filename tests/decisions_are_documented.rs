@@ -17,8 +17,9 @@ fn every_check_is_documented_in_its_order() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(FILE);
     let page = fs::read_to_string(&path).unwrap();
     let (before, rest) =
-        page.split_once(BEGIN).unwrap_or_else(|| panic!("`{FILE}` has no place for the lists"));
-    let (_, after) = rest.split_once(END).unwrap_or_else(|| panic!("the lists in `{FILE}` have no end"));
+        page.split_once(BEGIN).unwrap_or_else(|| panic!("`{FILE}` has no comment where the lists begin"));
+    let (_, after) =
+        rest.split_once(END).unwrap_or_else(|| panic!("`{FILE}` has no comment where the lists end"));
     let lists: String = order_of_decisions().iter().map(section).collect();
     let expected = format!("{before}{BEGIN}{lists}\n{END}{after}");
     if env::var_os("UPDATE_DOCS").is_some() {
