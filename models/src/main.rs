@@ -1,10 +1,10 @@
 //! Explores every state that the operator's decisions can reach.
 //!
 //! The decisions (`src/lifecycle/`) and their model (`src/lifecycle/model/`) are compiled here a second time, with
-//! optimizations, because an exploration takes minutes without them. The operator itself need not make them public.
+//! optimizations, because an exploration takes minutes without them. So the operator's crate need not export them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
-// A clippy run for tests finds the model in the decisions too.
+// In a clippy run for tests, the decisions also include the model.
 #![allow(clippy::duplicate_mod)]
 
 use std::time::Instant;
@@ -22,7 +22,7 @@ mod lifecycle;
 #[path = "../../src/lifecycle/model/mod.rs"]
 mod model;
 
-/// Each exploration: its name, the kind of trouble, and how many faults, crashes, edits and hours of it.
+/// Each exploration: its name, the kind of trouble, and the maximum number of faults, crashes, edits and hours.
 const EXPLORATIONS: [(&str, Life, [u8; 4]); 11] = [
     ("plain", Life::Plain, [2, 1, 2, 1]),
     ("rotating", Life::Rotating, [1, 1, 1, 3]),
@@ -37,12 +37,12 @@ const EXPLORATIONS: [(&str, Life, [u8; 4]); 11] = [
     ("status-from-backup", Life::RolledBack, [0, 1, 3, 1]),
 ];
 
-/// Visits every state that the operator's decisions can lead a ServiceKey to, within a bounded amount of trouble: faults
-/// of the remote side, crashes of the operator, edits by users, and hours that pass. Fails with the shortest way to a
-/// state in which a rule of the design is broken, or from which a healthy environment does not lead to rest.
+/// Explores every state to which the operator's decisions can lead a ServiceKey, with a limited number of faults of the
+/// remote side, crashes of the operator, edits by users, and hours that pass. Each state must keep the rules of the
+/// design, and must come to rest in a healthy environment. Fails with the shortest path to a state that does not.
 #[derive(Parser)]
 struct Arguments {
-    /// The explorations to run; all of them unless named. Each takes seconds to a minute.
+    /// The explorations to run (default: all). Each takes between seconds and a minute.
     #[arg(value_parser = PossibleValuesParser::new(EXPLORATIONS.map(|(name, ..)| name)))]
     explorations: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! A key in every kind of trouble: whatever happens in whatever order, no rule of `decide` is broken.
+//! Explores a key in every kind of trouble. No order of events may break a rule of the decisions.
 
 #![allow(clippy::unwrap_used)]
 
@@ -32,7 +32,6 @@ fn a_key_lives_and_dies_by_the_rules(#[case] exploration: &str) {
     );
 }
 
-/// An exploration without a case above would not be run.
 #[test]
 fn every_exploration_is_tested() {
     let help = String::from_utf8(run(&["--help"]).stdout).unwrap();

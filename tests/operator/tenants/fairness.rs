@@ -145,7 +145,7 @@ async fn hanging_providers_keep_no_other_from_being_checked() {
     let held = hostile.gate(broker::Route::Catalog, Moment::BeforeEffect);
     let began = Instant::now();
     tenants.hang_in_checks(&hostile).await;
-    // An earlier version had only this many slots for all namespaces.
+    // More checks than the 16 that an earlier version allowed for all namespaces together.
     held.wait_for_arrivals(17).await.unwrap();
     tenants.victim.add_broker("own", &honest, json!({})).await;
     tenants.victim.wait_provider("own", true, Reason::Available).await;
