@@ -1,24 +1,24 @@
-//! What can go wrong, and what is seen of the operator's answer to it.
+//! The cases, and the observed reaction of the operator to one.
 
 use std::fmt;
 
 use servicekey_operator::api::Reason;
 use testkit::broker::Route;
 
-/// The call that goes wrong, and what it is made for.
+/// The call under test, and its purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// A key is made.
+    /// Creates a key.
     Bind,
-    /// The operator asks how far the broker is with making a key.
+    /// Polls the creation of a key.
     PollOfBind,
-    /// The credentials of a key are read that was made in the background.
+    /// Reads the credentials of a key that was created in the background.
     FetchOfMade,
-    /// The credentials of a key are read again, because its Secret is lost.
+    /// Reads the credentials of a key again, because its Secret was deleted.
     FetchOfLost,
-    /// A key is revoked.
+    /// Revokes a key.
     Unbind,
-    /// The operator asks how far the broker is with revoking a key.
+    /// Polls the revocation of a key.
     PollOfUnbind,
 }
 
@@ -32,8 +32,8 @@ impl Call {
         Self::PollOfUnbind,
     ];
 
-    /// How brokers work at which this call can go wrong: polls, and reading what was made in the background, are not
-    /// for those that do everything at once.
+    /// The brokers that get this call. A broker that works at once gets no polls, and no fetch of a key that was
+    /// created in the background.
     pub const fn brokers(self) -> &'static [Broker] {
         match self {
             Self::Bind | Self::Unbind => &[Broker::Sync, Broker::Async],
@@ -65,54 +65,50 @@ impl Call {
     }
 }
 
-/// How a broker works as long as nothing goes wrong.
+/// The work of a broker, apart from the answer under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broker {
-    /// It does everything at once.
+    /// At once.
     Sync,
-    /// It makes and revokes keys in the background.
+    /// In the background.
     Async,
 }
 
-/// What a broker says to the call that goes wrong.
+/// The answer of the broker to the call under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Says {
-    /// This status.
     Status(u16),
     /// 422 with this `error`.
     Code(&'static str),
-    /// To a poll: 200 with this `state`.
+    /// For a poll: 200 with this `state`.
     State(&'static str),
-    /// To a poll: `in progress`, for longer than the plan's `maximum_polling_duration`.
+    /// For a poll: `in progress`, for longer than the plan's `maximum_polling_duration`.
     NoEnd,
-    /// Nothing: the connection is closed, before anything was done.
+    /// None: the connection closes before the call takes effect.
     CutBefore,
-    /// Nothing: the connection is closed, after everything was done.
+    /// None: the connection closes after the call took effect.
     CutAfter,
-    /// The true status, and half of the body.
+    /// The correct status, and half of the body.
     CutInBody,
-    /// Nothing, although everything was done, until the operator's patience ends.
+    /// None until the operator's deadline, although the call took effect.
     Hangs,
 }
 
-/// The body of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// As the specification shapes it.
+    /// As the specification requires.
     WellFormed,
-    /// An empty object, where there should be credentials.
+    /// An empty object instead of credentials.
     Bare,
     /// JSON of another shape.
     Malformed,
-    /// Nothing.
     Empty,
-    /// A page of HTML.
     Html,
-    /// There is no answer that could have a body.
+    /// No answer could have a body.
     Absent,
 }
 
-/// One thing that goes wrong, once.
+/// One answer under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Case {
     pub call: Call,
@@ -124,17 +120,17 @@ pub struct Case {
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { call, broker, says, body } = self;
-        write!(f, "{call:?} at a {broker:?} broker that says {says:?} with a body that is {body:?}")
+        write!(f, "{call:?} at a {broker:?} broker that answers {says:?} with the body {body:?}")
     }
 }
 
-/// All statuses that the specification and reality know.
+/// All statuses of the specification and of real brokers.
 const STATUSES: [u16; 19] =
     [200, 201, 202, 204, 307, 400, 401, 403, 404, 408, 409, 410, 412, 422, 429, 500, 501, 502, 503];
 const CODES: [&str; 4] = ["AsyncRequired", "ConcurrencyError", "MaintenanceInfoConflict", "RequiresApp"];
 const STATES: [&str; 3] = ["in progress", "succeeded", "failed"];
 
-/// Everything that can go wrong with a call.
+/// All cases of a call.
 pub fn universe(call: Call) -> Vec<Case> {
     let statuses = STATUSES
         .into_iter()
@@ -152,9 +148,9 @@ pub fn universe(call: Call) -> Vec<Case> {
 fn bodies(call: Call, status: u16) -> &'static [Body] {
     use Body::{Bare, Empty, Html, Malformed, WellFormed};
     match (call, status) {
-        // HTTP allows none.
+        // HTTP allows no body.
         (_, 204) => &[Empty],
-        // What is well-formed here are the states.
+        // The cases with a `state` are the well-formed ones.
         (Call::PollOfBind | Call::PollOfUnbind, 200) => &[Malformed, Empty, Html],
         (Call::Bind, 200 | 201) | (Call::FetchOfMade | Call::FetchOfLost, 200) => {
             &[WellFormed, Bare, Malformed, Empty, Html]
@@ -163,23 +159,21 @@ fn bodies(call: Call, status: u16) -> &'static [Body] {
     }
 }
 
-/// What was seen from outside, from when it went wrong until all was well.
+/// The observations from the answer under test until the ServiceKey is ready, or gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// What the condition `Ready` said while it was not true, in order.
+    /// The states of the condition `Ready` while it was not true, in order.
     pub shown: Vec<Shown>,
-    /// Whether the status told of an orphan that may exist, and the key was revoked before it was asked for again.
+    /// Whether the status reported a possible orphan, and the operator revoked the key before it requested it again.
     pub mitigated: bool,
-    /// What the broker was asked next.
+    /// The next calls to the broker.
     pub next: Vec<Ask>,
 }
 
-/// What people are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shown {
-    /// The reason of `Ready`.
     pub reason: Reason,
-    /// Whether `Stalled` is true: tools stop waiting.
+    /// Whether `Stalled` is true, so that tools stop waiting.
     pub stalled: bool,
 }
 

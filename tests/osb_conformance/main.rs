@@ -1,5 +1,5 @@
-//! What the operator does about everything that an Open Service Broker can answer, compared with the specification and
-//! written down in `docs/osb-conformance.md`.
+//! Compares the operator's action for every answer of an Open Service Broker with the specification, and writes the
+//! results to `docs/osb-conformance.md`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -19,7 +19,7 @@ use page::Page;
 use stage::Stage;
 use tokio::{sync::Semaphore, task::JoinSet};
 
-/// Cases that are played at the same time: each has a broker with a thread of its own.
+/// Cases that run at the same time. Each has a broker with a thread of its own.
 const AT_ONCE: usize = 96;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,7 +41,7 @@ fn every_case_is_in_the_table_once() {
     }
 }
 
-/// The outcomes in the order of the cases, or how they ended.
+/// The outcomes in the order of the cases. `Err` contains the text of a panic.
 async fn play_all(cases: &[Case]) -> Vec<Result<Outcome, String>> {
     let stage = Arc::new(Stage::set().await);
     let places = Arc::new(Semaphore::new(AT_ONCE));

@@ -1,5 +1,5 @@
-//! Plays one case: lets the call go wrong, watches what the operator makes of it, and sees to it that in the end there
-//! is one key, and after that none.
+//! Runs one case: injects the answer under test, observes the operator's reaction, and checks that there is exactly one
+//! key at the end, and none after the deletion.
 
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
@@ -14,7 +14,7 @@ use crate::{
     witness::History,
 };
 
-/// Plays a case, under this name, and tells what was seen.
+/// Runs a case, with objects of this name.
 pub async fn play(stage: &Stage, name: &str, case: Case) -> Outcome {
     let broker = case.start_broker().await;
     stage.create_provider(name, &broker.url()).await;
@@ -28,7 +28,7 @@ pub async fn play(stage: &Stage, name: &str, case: Case) -> Outcome {
 
 struct Scene<'a> {
     stage: &'a Stage,
-    /// Of the ServiceKey, its Secret and its provider.
+    /// The name of the ServiceKey, its Secret and its provider.
     name: &'a str,
     case: Case,
     broker: FakeBroker,
@@ -81,15 +81,15 @@ impl Scene<'_> {
         self.outcome(struck, &history.versions[begin..])
     }
 
-    /// Lets the next call of the case's kind go wrong, and holds it meanwhile.
+    /// Injects the answer into the next call of the case's kind, and blocks that call.
     fn arm(&self) -> Gate {
         self.broker.change_pace(self.case.pace());
         self.broker.inject(self.case.injection());
         self.broker.gate(self.case.call.route(), Moment::AfterEffect)
     }
 
-    /// Waits until it has gone wrong, and gives the place of the call among all calls. From then on the broker works
-    /// as usual; what it began is done, because nobody may ever ask for it.
+    /// Waits for the call under test, and returns its index among all calls. Afterwards the broker works as usual. It
+    /// completes the work that it began, because the operator may never poll it.
     async fn strike(&self, gate: Gate) -> usize {
         gate.wait_for_arrival().await.unwrap();
         let struck = self.broker.calls().iter().rposition(|call| call.route == self.case.call.route());
@@ -99,7 +99,7 @@ impl Scene<'_> {
         struck.unwrap()
     }
 
-    /// Where it goes wrong again and again, waits until people are told, or until there is nothing more to go wrong.
+    /// If the answer is repeated, waits until the condition shows it, or until no further call gets it.
     async fn outlast(&self, begin: usize) {
         if !self.case.lasts() {
             return;
@@ -112,7 +112,7 @@ impl Scene<'_> {
         self.broker.clear_faults();
     }
 
-    /// Where the operator leaves the broker alone for hours, does what its condition says to try again at once.
+    /// If the operator makes no further call for hours, requests another attempt in the way that its condition says.
     async fn ask_again_where_it_rests(&self) {
         let rests = |key: &ServiceKey| {
             shown(key).is_some_and(|shown| shown.stalled && shown.reason == Reason::CredentialsUnusable)
@@ -135,7 +135,7 @@ impl Scene<'_> {
         self.stage.key_api().delete(self.name, &DeleteParams::default()).await.unwrap();
     }
 
-    /// What the ServiceKey showed from its `begin`th version on until it was as it should be.
+    /// The versions of the ServiceKey from the one at `begin` until the first for which `met` holds.
     async fn wait(&self, begin: usize, what: &str, met: impl Fn(&ServiceKey) -> bool) -> Vec<ServiceKey> {
         let end = |history: &History<ServiceKey>| history.versions.iter().skip(begin).position(&met);
         let history = self.stage.keys.wait(self.name, what, |history| end(history).is_some()).await;
@@ -153,20 +153,20 @@ impl Scene<'_> {
         self.assert_nothing_left().await;
     }
 
-    /// The broker's only binding is the one that the status names, and the Secret holds its credentials.
+    /// Fails unless the broker's only binding is the one that the status names, with its credentials in the Secret.
     async fn assert_one_key(&self, key: &ServiceKey) {
         let bindings = self.broker.bindings();
         assert_eq!(bindings.len(), 1, "{bindings:?}");
         self.assert_holds_its_key(key).await;
     }
 
-    /// Fails unless the Secret holds the credentials of the key that the status names.
+    /// Fails unless the Secret contains the credentials of the key that the status names.
     async fn assert_holds_its_key(&self, key: &ServiceKey) {
         let id = &key.status.as_ref().unwrap().key.as_ref().unwrap().id;
         let binding = self.broker.binding(id.parse().unwrap()).expect("the key is at the broker");
         let secret = self.stage.secret_api().get(self.name).await.unwrap();
         let held = secret.data.unwrap().remove("password").unwrap().0;
-        // Not in the words of `assert_eq`, which would print them.
+        // `assert_eq` would print the credentials.
         assert!(held == binding.credentials["password"].as_str().unwrap().as_bytes(), "other credentials");
     }
 

@@ -1,4 +1,4 @@
-//! How the fake broker of a case behaves: as ever, and on the one call that goes wrong.
+//! The behaviour of a case's fake broker, in general and for the call under test.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ pub const INSTANCE: &str = "training-app-db";
 pub const OFFERING: &str = "postgresql";
 pub const PLAN: &str = "small";
 
-/// What the plan allows work in the background, where the broker is to take longer: not so long that people are told.
+/// The plan's limit for background work in cases that exceed it. It is too short for the condition to show the work.
 const SHORT: Duration = Duration::from_secs(4);
 
 impl Broker {
-    /// How long its work takes: none, or until the first poll.
+    /// The duration of its work: none, or until the first poll.
     pub fn pace(self) -> Pace {
         match self {
             Self::Sync => Pace::at_once(),
@@ -27,7 +27,7 @@ impl Broker {
 }
 
 impl Case {
-    /// A broker that does everything at once so far.
+    /// A broker that does not inject the answer yet.
     pub async fn start_broker(self) -> FakeBroker {
         let maximum = (self.says == Says::NoEnd).then_some(SHORT.as_secs());
         let plan = Plan { maximum_polling_duration: maximum, ..Plan::new("plan-1c9d", PLAN) };
@@ -37,7 +37,7 @@ impl Case {
         broker.without_instances().instance(instance).start().await.unwrap()
     }
 
-    /// How the broker works on the call that goes wrong: so that what it says to that is true.
+    /// The broker's work on the call under test, so that its answer is true.
     pub fn pace(self) -> Pace {
         match (self.call, self.says, self.body) {
             (Call::Bind | Call::Unbind, Says::Status(202), Body::WellFormed) => Broker::Async.pace(),
@@ -46,7 +46,7 @@ impl Case {
         }
     }
 
-    /// What goes wrong.
+    /// The fault to inject.
     pub fn injection(self) -> Injection {
         let mut injection = self.fault().on(self.call.route());
         if self.says == Says::Status(307) {
@@ -59,13 +59,13 @@ impl Case {
         if self.lasts() { injection.forever() } else { injection }
     }
 
-    /// Whether it goes wrong again and again, until people are told: they are not told of work that is soon done.
+    /// Whether the answer is repeated until the condition shows it: the condition does not show short work.
     pub fn lasts(self) -> bool {
         self.call.is_poll() && self.says != Says::State("failed")
     }
 
-    /// Whether the broker does what it was asked for although it goes wrong. A success tells of that, and what may
-    /// hide it does; a refusal is meant.
+    /// Whether the call takes effect. It does for a success, and for an answer that may hide one. A refusal means that
+    /// it does not.
     fn takes_effect(self) -> bool {
         match self.says {
             Says::Status(410) => matches!(self.call, Call::Unbind | Call::PollOfUnbind),
@@ -98,7 +98,7 @@ impl Case {
             Body::WellFormed if status.is_success() => Fault::Relabel(status),
             Body::WellFormed => Fault::Status(status, json!({"description": "the disk is full"})),
             Body::Bare => Fault::Status(status, json!({})),
-            // Wrong in everything that any call looks for.
+            // Every field that any call reads has a wrong type.
             Body::Malformed => {
                 Fault::Status(status, json!({"credentials": "none", "operation": 7, "state": 7, "error": 7}))
             }

@@ -1,4 +1,4 @@
-//! What is seen from outside: conditions of the ServiceKey, and calls to the broker.
+//! Observations from outside: conditions of the ServiceKey, and calls to the broker.
 
 use servicekey_operator::api::{ConditionType, OperationStatusKind, Reason, ServiceKey};
 use testkit::broker::{Call as Asked, Route};
@@ -6,10 +6,10 @@ use testkit::broker::{Call as Asked, Route};
 use crate::case::{Ask, Case, Outcome, Says, Shown};
 
 impl Outcome {
-    /// What was seen, of these versions of the ServiceKey, and of the calls, of which the one at `struck` went wrong.
+    /// The outcome from these versions of the ServiceKey and these calls. The call under test is at the index `struck`.
     pub fn of(case: Case, versions: &[ServiceKey], calls: &[Asked], struck: usize) -> Self {
         let mut told: Vec<_> = versions.iter().filter_map(shown).collect();
-        // That work in the background takes a while is no answer to what went wrong, unless that was about it.
+        // The progress of background work is not a reaction to the answer, except in cases of polls.
         told.retain(|shown| {
             case.call.is_poll() || !matches!(shown.reason, Reason::Binding | Reason::Deleting)
         });
@@ -20,10 +20,10 @@ impl Outcome {
     }
 }
 
-/// What the broker was asked after the call that went wrong: until it was asked for a key, or for the same again.
+/// The calls after the one under test, until the next bind or the next call of the same kind.
 fn next(case: Case, calls: &[Asked], struck: usize) -> Vec<Ask> {
     let binding = calls[struck].binding.as_ref();
-    // What the catalog and the instance are is asked whenever that helps, and changes nothing.
+    // The operator may read the catalog and the instance at any time, which changes nothing.
     let of_keys = |call: &&Asked| !matches!(call.route, Route::Catalog | Route::FetchInstance);
     let asked = calls[struck + 1..].iter().filter(of_keys);
     let mut next = Vec::new();
@@ -50,7 +50,7 @@ fn ask(call: &Asked, binding: Option<&String>) -> Ask {
         Route::LastOperation => Ask::Poll,
         Route::Fetch => Ask::Fetch,
         Route::Unbind => Ask::Unbind,
-        Route::Catalog | Route::FetchInstance | Route::Unknown => panic!("nobody needs {call:?}"),
+        Route::Catalog | Route::FetchInstance | Route::Unknown => panic!("unexpected call {call:?}"),
     }
 }
 
@@ -63,7 +63,7 @@ pub fn is_ready(key: &ServiceKey) -> bool {
     holds(key, ConditionType::Ready, "True")
 }
 
-/// What the condition `Ready` says where it is not true.
+/// The condition `Ready`, unless it is true.
 pub fn shown(key: &ServiceKey) -> Option<Shown> {
     let conditions = &key.status.as_ref()?.conditions;
     let ready = conditions.iter().find(|condition| condition.type_ == ConditionType::Ready.as_str())?;
@@ -72,7 +72,7 @@ pub fn shown(key: &ServiceKey) -> Option<Shown> {
     (ready.status != "True").then_some(Shown { reason: *reason, stalled })
 }
 
-/// Whether the status tells of a key that a lost answer may have left.
+/// Whether the status reports a key that a request without an answer may have created.
 fn cleans_up(key: &ServiceKey) -> bool {
     let operation = key.status.as_ref().and_then(|status| status.operation.as_ref());
     operation.is_some_and(|operation| operation.kind == OperationStatusKind::CleanUp)

@@ -1,5 +1,5 @@
-//! Where all cases are played at the same time: one namespace, one operator, and for each case a provider and a broker
-//! of its own.
+//! The setup in which all cases run at the same time: one namespace, one operator, and for each case a provider and a
+//! broker of its own.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 
 use crate::witness::Witness;
 
-/// What the operator allows one request. A cleaned-up bind is not forgotten before it has passed.
+/// The operator's timeout of one request. Its last revocation after an unanswered bind comes after this time.
 const TIMEOUT: &str = "5s";
 
 pub struct Stage {
@@ -24,7 +24,7 @@ pub struct Stage {
     pub keys: Witness<ServiceKey>,
     providers: Witness<KeyProvider>,
     operator: AbortHandle,
-    // Dropped last: everything else talks to it.
+    // The last field to drop: all others use it.
     _plane: ControlPlane,
 }
 
@@ -63,7 +63,7 @@ impl Stage {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Creates a provider for the broker at this address, and waits until the operator has found it to be well.
+    /// Creates a provider for the broker at this address, and waits until it is ready.
     pub async fn create_provider(&self, name: &str, url: &str) {
         let provider = json!({
             "apiVersion": "servicekeys.dev/v1alpha1",
@@ -105,7 +105,7 @@ impl Drop for Stage {
     }
 }
 
-/// Where the broker is.
+/// The network of the broker.
 fn loopback() -> Vec<Network> {
     vec!["127.0.0.0/8".parse().unwrap()]
 }

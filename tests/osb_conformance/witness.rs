@@ -1,4 +1,4 @@
-//! Sees everything that the objects of one kind ever show, with one watch for all cases.
+//! Records all versions of the objects of one kind, with one watch for all cases.
 
 use std::{
     collections::HashMap,
@@ -18,10 +18,10 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{sync::watch::Sender, task::AbortHandle};
 
-/// How long anything that is waited for may take, on a busy machine.
+/// The longest wait, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What was seen of all objects of a kind in a namespace, until this is dropped.
+/// Records all objects of a kind in a namespace, until it is dropped.
 pub struct Witness<K> {
     seen: Arc<Seen<K>>,
     watch: AbortHandle,
@@ -52,12 +52,12 @@ where
         Self { seen, watch: watch.abort_handle() }
     }
 
-    /// How many versions of an object were seen so far.
+    /// The number of recorded versions of an object.
     pub fn count(&self, name: &str) -> usize {
         history(&self.seen, name).borrow().versions.len()
     }
 
-    /// Waits until what an object has shown is as it should be, and gives it.
+    /// Waits until `met` holds for the history of an object, and returns the history.
     pub async fn wait(&self, name: &str, what: &str, met: impl Fn(&History<K>) -> bool) -> History<K> {
         let mut seen = history(&self.seen, name).subscribe();
         if let Ok(met) = tokio::time::timeout(PATIENCE, seen.wait_for(|seen| met(seen))).await {
