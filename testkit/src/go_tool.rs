@@ -139,16 +139,6 @@ impl GoTool {
         Self::built(&PROMTOOL, &of_prometheus("promtool", package), PROMETHEUS_MOD).await
     }
 
-    /// Prometheus itself, built if it is not yet.
-    ///
-    /// # Errors
-    /// [`GoToolError`] says what is missing, or how the build ended.
-    pub async fn prometheus() -> Result<Self, GoToolError> {
-        static PROMETHEUS: OnceCell<PathBuf> = OnceCell::const_new();
-        let package = "github.com/prometheus/prometheus/cmd/prometheus";
-        Self::built(&PROMETHEUS, &of_prometheus("prometheus", package), PROMETHEUS_MOD).await
-    }
-
     /// Prepared once for all tests of this process, however many begin at once.
     async fn built(
         place: &OnceCell<PathBuf>,
@@ -160,11 +150,6 @@ impl GoTool {
         let program = place.get_or_try_init(|| built).await?.clone();
         let home = tempfile::tempdir().map_err(FileError::of("create a folder for", name))?;
         Ok(Self { name, program, home })
-    }
-
-    /// Where the program is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.program
     }
 
     /// Runs the tool to its end, and gives what it printed.

@@ -2,7 +2,7 @@
 //! [`gateway`] to hold its clients' requests, a real database server in [`postgres`], and strict fake remote sides: an
 //! Open Service Broker in [`broker`], an OAuth token endpoint in [`token_server`], a Cloud Foundry in
 //! [`cloud_foundry`], and an IBM Cloud in [`ibm_cloud`]. In [`library_broker`] are brokers on libraries that others
-//! wrote, in [`prometheus`] is the one that reads the operator's metrics, in [`go_tool`] are the tools that users install
+//! wrote, in [`prometheus`] is the promtool that checks metrics and rules, in [`go_tool`] are the tools that users install
 //! the operator with, and [`gitops`] tells what tools make of the operator's objects.
 //!
 //! Nothing here is part of the product, and the product never depends on it.

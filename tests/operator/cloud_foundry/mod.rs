@@ -1,6 +1,6 @@
 //! Keys of Cloud Foundry, against the fake Cloud Foundry of the test kit.
 
-mod cloud_foundry_crashes_leave_one_key;
+mod cloud_foundry_answers_may_be_lost;
 mod cloud_foundry_jobs_may_fail;
 mod cloud_foundry_keys_are_adopted;
 mod cloud_foundry_keys_become_secrets;

@@ -1,6 +1,6 @@
 //! Keys of IBM Cloud, against the fake IBM Cloud of the test kit.
 
-mod ibm_cloud_crashes_leave_one_key;
+mod ibm_cloud_answers_may_be_lost;
 mod ibm_cloud_instances_may_be_gone;
 mod ibm_cloud_keys_are_adopted;
 mod ibm_cloud_keys_become_secrets;

@@ -13,6 +13,7 @@ pub mod oauth;
 pub mod policy;
 pub mod process;
 pub mod release;
+pub mod remote;
 pub mod rights;
 pub mod rotation;
 pub mod stage;

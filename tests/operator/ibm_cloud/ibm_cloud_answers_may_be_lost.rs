@@ -1,17 +1,9 @@
-//! Lose an answer, or kill the operator between any two steps: there is exactly one key at IBM Cloud, or none.
+//! Lose an answer of IBM Cloud: there is exactly one key, or none.
 
 use rstest::rstest;
-use testkit::{
-    Moment::{self, AfterEffect, BeforeEffect},
-    gateway::{Method, Requests},
-    ibm_cloud::{Call, FakeIbmCloud, Fault, Instance, Quirks, Route, StatusCode},
-};
+use testkit::ibm_cloud::{FakeIbmCloud, Fault, Instance, Quirks, Route, StatusCode};
 
-use crate::support::{
-    evidence::settled,
-    ibm::{INSTANCE, IbmStage, KEY},
-    process::Process,
-};
+use crate::support::ibm::{INSTANCE, IbmStage, KEY};
 
 #[rstest]
 #[case::cut(Fault::Cut)]
@@ -110,61 +102,4 @@ async fn a_lost_answer_to_an_unbind_leaves_nothing(#[values(false, true)] effect
     let cut = Fault::Cut.on(Route::DeleteKey).times(2);
     stage.ibm.inject(if effect { cut.after_effect() } else { cut });
     stage.delete_and_leave_no_key(KEY).await;
-}
-
-#[rstest]
-#[case::look(Route::Keys)]
-#[case::bind(Route::CreateKey)]
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_while_it_makes_a_key(
-    #[case] route: Route,
-    #[values(BeforeEffect, AfterEffect)] moment: Moment,
-) {
-    let stage = IbmStage::set().await;
-    let operator = Process::start(&stage).await;
-    stage.wait_for_provider("ibm").await;
-    // The list of all keys is not the look that is meant.
-    let listed = |calls: &[Call]| calls.iter().any(|call| call.route == Route::Keys && call.status.is_some());
-    stage.ibm.wait_for_calls(listed).await.unwrap();
-    let gate = stage.ibm.gate(route, moment);
-    stage.ask_for(KEY).await;
-    operator.kill_at(gate).await;
-
-    let _operator = Process::start(&stage).await;
-    settled(&stage, KEY).await;
-    stage.wait_ready_with_the_one_key(KEY).await;
-    assert_eq!(stage.ibm.keys().len(), 1, "another one was made before");
-}
-
-#[rstest]
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_while_it_stores_a_key(#[values(BeforeEffect, AfterEffect)] moment: Moment) {
-    let stage = IbmStage::set().await;
-    let operator = Process::start(&stage).await;
-    stage.wait_for_provider("ibm").await;
-    let gate = operator.gateway.gate(Requests::to(Method::POST, "secrets"), moment);
-    stage.ask_for(KEY).await;
-    operator.kill_at(gate).await;
-
-    let _operator = Process::start(&stage).await;
-    settled(&stage, KEY).await;
-    stage.wait_ready_with_the_one_key(KEY).await;
-    assert_eq!(stage.ibm.keys().len(), 1, "another one was made before");
-}
-
-#[rstest]
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_while_it_revokes_a_key(#[values(BeforeEffect, AfterEffect)] moment: Moment) {
-    let stage = IbmStage::set().await;
-    let operator = Process::start(&stage).await;
-    stage.ask_for(KEY).await;
-    stage.wait_ready(KEY).await;
-    let gate = stage.ibm.gate(Route::DeleteKey, moment);
-    stage.delete_key(KEY).await;
-    operator.kill_at(gate).await;
-
-    let _operator = Process::start(&stage).await;
-    stage.wait_gone(KEY).await;
-    assert_eq!(stage.ibm.live_keys(), []);
-    assert!(stage.secrets().get_opt(KEY).await.unwrap().is_none());
 }
