@@ -71,7 +71,7 @@ impl Namespaces {
         self.get(namespace, whole).flatten()
     }
 
-    /// Whether a namespace is known to be deleted; to be asked once they are [known](Self::filled).
+    /// Whether a namespace is known to be deleted. Call it after [`wait_filled`](Self::wait_filled).
     pub(super) fn is_deleted(&self, namespace: &str) -> bool {
         self.get(namespace, is_deleted).unwrap_or_default()
     }
