@@ -134,7 +134,7 @@ book: (_say "the book") (_need "cc cargo")
 
 # Write every generated file
 [group('generate')]
-generate: crds manifests pages
+generate: (_need "cc cargo go") crds manifests pages
     UPDATE_DOCS=1 cargo test --locked --test osb_conformance
     UPDATE_DOCS=1 cargo test --locked --test operator tenants::abuse
 
