@@ -3,8 +3,8 @@
 #   docker build --tag servicekey-operator:0.1.0 .
 #   docker buildx build --platform linux/amd64,linux/arm64 --tag … --push .
 #
-# Each platform is built on itself or its emulation. The workflow `release.yml` builds both
-# and takes the builder by digest: `--build-arg RUST=rust@sha256:…`.
+# Each platform is built on itself or its emulation. Whoever publishes the image names the builder by the digest that they
+# have looked at: `--build-arg RUST=rust@sha256:…`.
 ARG RUST=rust:1.95.0-bookworm
 FROM ${RUST} AS files
 # The list of components (`--sbom`) names the crates of `Cargo.lock`, which only this stage has.

@@ -13,10 +13,7 @@ mdbook := "0.5.4"
 # The test targets by recipe. `unit` takes every target that is not named here.
 docs_tests := "api_is_documented conditions_are_documented decisions_are_documented metrics_are_documented the_book_holds_together"
 integration_tests := "cloud_foundry control_plane demo gateway ibm_cloud library_broker monitoring osb_conformance postgres postgres_broker"
-other_recipes := docs_tests + " " + integration_tests + " lifecycle_models install operator"
-
-# The models are still among the tests of the library where they have no target of their own.
-models := `ls -d tests/lifecycle_models* >/dev/null 2>&1 && echo '--test lifecycle_models' || echo '--lib lifecycle::model'`
+other_recipes := docs_tests + " " + integration_tests + " install operator"
 
 # The oldest Rust that the project promises to build with.
 rust_version := `sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml`
@@ -39,22 +36,22 @@ tools *names:
 
 # Run every check; `.ci/run` does nothing else
 [group('check')]
-all: lint docs unit models integration (kubernetes "newest") operator traces image
+all: lint docs unit integration (kubernetes "newest") operator traces image
 
 # Check formatting, lints, documentation comments and dependencies
 [group('check')]
 lint: fmt clippy doc crypto deny
 
-# Run the tests that need neither a control plane nor another server
+# Run the tests that need neither a control plane nor another server; the models are among them
 [group('check')]
 unit: (_say "tests that need no server") (_need "cc cargo")
-    cargo test --locked --lib --bins $(.ci/other-tests {{ other_recipes }})
+    cargo test --locked --lib --bin servicekey-operator $(.ci/other-tests {{ other_recipes }})
     cargo test --locked --doc
 
-# Explore every state that the decisions can reach
+# Explore every state that the decisions can reach, or those of the named explorations, and count them
 [group('check')]
-models: (_say "models of the lifecycle") (_need "cc cargo")
-    cargo test --locked {{ models }}
+models *names: (_say "models of the lifecycle") (_need "cc cargo")
+    cargo run --locked --bin lifecycle-models -- "$@"
 
 # Run the tests of the test kit, the demo, the alerts and the brokers, on real servers
 [group('check')]
