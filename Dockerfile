@@ -7,6 +7,8 @@
 # `--build-arg RUST=rust@sha256:…`.
 ARG RUST=rust:1.95.0-bookworm
 FROM ${RUST} AS files
+# The list of components (`--sbom`) names the crates of `Cargo.lock`, which only this stage has.
+ARG BUILDKIT_SBOM_SCAN_STAGE=true
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates musl-tools
 WORKDIR /source
 COPY . .

@@ -4,7 +4,7 @@
 //! Cloud Controller answers follows its documentation and, where that is silent, its source: statuses, codes, titles
 //! and words of errors, the shapes of resources, and when a name is taken or an operation in the way. It is stricter
 //! in that it refuses, and holds against the client, whatever is undocumented, malformed or careless. What it does not
-//! know it refuses too: other resources, bindings of apps, filters by time, plan, offering and app. [`go_client`] is the
+//! know it refuses too: other resources, bindings of apps, filters by time, plan, offering and app. [`go_client()`] is the
 //! real client that it is checked by.
 //!
 //! Habits of the real one that a client trips over, each with the place in its source (`cloudfoundry/cloud_controller_ng`

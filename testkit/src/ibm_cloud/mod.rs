@@ -2,7 +2,7 @@
 //! the tokens, the service IDs, the access policies and the roles.
 //!
 //! The two listen on ports of their own, as they are on hosts of their own in the field. Answers have the shapes of
-//! IBM's own client, [`go_client`], by which it is checked, and of its documentation. It is stricter than real ones in that it refuses, and holds against the client,
+//! IBM's own client, [`go_client()`], by which it is checked, and of its documentation. It is stricter than real ones in that it refuses, and holds against the client,
 //! whatever is undocumented, malformed or careless. What it does not know it refuses too: other resources, filters by
 //! time, history and activity, API keys of service IDs, access groups. What real ones do only now and then is among the
 //! [`Quirks`].
