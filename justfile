@@ -36,11 +36,16 @@ tools *names:
 
 # Run every check; `.ci/run` does nothing else
 [group('check')]
-all: lint docs unit integration (kubernetes "newest") operator traces image
+all: lint docs test traces image
 
 # Check formatting, lints, documentation comments and dependencies
 [group('check')]
 lint: fmt clippy doc crypto deny
+
+# Run all tests, as the README says. The recipes below run them in parts
+[group('check')]
+test: (_say "all tests") (_need "cc cargo go postgres python3-venv")
+    cargo test --locked
 
 # Run the tests that need neither a control plane nor another server; the models are among them
 [group('check')]

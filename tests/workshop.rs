@@ -14,6 +14,9 @@ use serde_json::Value;
 
 /// The recipe that `.ci/run` calls.
 const ALL: &str = "all";
+/// The recipe that runs all tests one after the other, and those that the workflow runs side by side instead.
+const TESTS: &str = "test";
+const PARTS_OF_TESTS: [&str; 4] = ["integration", "kubernetes", "operator", "unit"];
 /// The recipe that needs another toolchain, so that `.ci/run` leaves it to the workflow.
 const MSRV: &str = "msrv";
 
@@ -131,7 +134,13 @@ fn every_recipe_says_what_it_does() {
 #[test]
 fn the_script_and_the_workflow_run_the_same_recipes() {
     assert_eq!(calls(&read(".ci/run")), [[ALL]]);
-    let by_script: BTreeSet<_> = recipes()[ALL].dependencies.iter().cloned().collect();
+    assert!(
+        read("justfile").contains("    cargo test --locked\n")
+            && read("README.md").contains("\ncargo test\n")
+    );
+    let mut by_script: BTreeSet<_> = recipes()[ALL].dependencies.iter().cloned().collect();
+    assert!(by_script.remove(TESTS), "the script does not run the README's test command");
+    by_script.extend(PARTS_OF_TESTS.map(str::to_owned));
     let mut by_workflow = recipes_called_by(&ci(), "run");
     assert!(by_workflow.remove(MSRV), "the workflow does not check the oldest Rust");
     assert_eq!(by_script, by_workflow);
