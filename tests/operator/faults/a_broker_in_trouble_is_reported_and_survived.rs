@@ -189,7 +189,7 @@ async fn a_bind_that_takes_too_long_is_tried_again(#[case] fault: Injection) {
 #[case::forbidden(sorry(403), Reason::Unauthorized, "ask the broker's operator for permission")]
 #[case::no_instance(sorry(404), Reason::InstanceNotFound, "check `instance.id`")]
 #[case::conflict(sorry(409), Reason::KeyConflict, "a key with this id exists, created with other parameters")]
-#[case::asynchronous(status(422, json!({"error": "AsyncRequired"})), Reason::BindRejected, "in the background only")]
+#[case::asynchronous(status(422, json!({"error": "AsyncRequired"})), Reason::BindRejected, "only in the background")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bind_that_is_refused_stalls_and_is_tried_again(
     #[case] fault: Fault,
