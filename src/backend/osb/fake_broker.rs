@@ -121,7 +121,7 @@ pub(super) fn config(url: url::Url, timeout: Duration) -> BrokerConfig {
 
 impl Broker {
     /// Gives the client a catalog without a request to the broker.
-    pub(super) async fn knows(&self, catalog: &Value) {
+    pub(crate) async fn knows(&self, catalog: &Value) {
         let catalog = Catalog::read(catalog.to_string().as_bytes()).unwrap();
         self.session.catalog.refresh(|| async { Ok(catalog) }).await.unwrap();
     }

@@ -11,7 +11,7 @@ mod orphans;
 mod pending_providers;
 mod protection;
 mod refused_login;
-mod store;
+pub(super) mod store;
 mod terminating;
 
 use std::{

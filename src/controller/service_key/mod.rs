@@ -23,6 +23,8 @@ pub(super) mod templates;
 
 #[cfg(test)]
 mod a_day;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashSet,

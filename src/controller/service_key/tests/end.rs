@@ -1,0 +1,126 @@
+//! `DeleteSecret` and `ReleaseSecret`: the Secret of a ServiceKey that is being deleted.
+
+use serde_json::json;
+
+use super::fixtures::*;
+use crate::api::marks::FINALIZER;
+
+#[tokio::test]
+async fn the_key_the_secret_and_the_finalizer_go_in_this_order() {
+    let mut scene = scene(service_key().finalized().with_key(1).deleting()).await.with_own_secret(1);
+    let precondition = json!({"preconditions": {
+        "uid": scene.api.secret().unwrap()["metadata"]["uid"],
+        "resourceVersion": scene.secret_version(),
+    }});
+    scene.expect(read_secret(), works());
+    scene.expect(delete_secret().with(precondition), works());
+    scene.expect(patch_key().with(json!({"metadata": {"uid": UID, "finalizers": []}})), works());
+    assert_eq!(scene.reconcile().await, "gone, awaits a change");
+    assert_eq!(scene.broker.calls(), ["DELETE binding"]);
+    assert!(scene.api.key().is_none() && scene.api.secret().is_none());
+    scene.cache_catches_up();
+    assert!(!scene.was_handed_over());
+}
+
+/// A deleted ServiceKey whose key stays.
+async fn deleting() -> Scene {
+    scene(service_key().finalized().with_key(1).retaining_key().deleting()).await.with_own_secret(1)
+}
+
+#[tokio::test]
+async fn a_secret_that_is_gone_needs_no_deletion() {
+    let mut scene = deleting().await;
+    scene.expect(read_secret(), works());
+    scene.expect(delete_secret(), not_found());
+    scene.expect(patch_key(), works());
+    assert_eq!(scene.reconcile().await, "gone, awaits a change");
+}
+
+#[tokio::test]
+async fn a_secret_that_was_changed_is_looked_at_before_it_is_deleted() {
+    let mut scene = deleting().await;
+    scene.expect(read_secret(), works());
+    scene.expect(delete_secret(), conflict());
+    scene.expect(look_up_secret(), works());
+    scene.expect(delete_secret(), works());
+    scene.expect(patch_key(), works());
+    assert_eq!(scene.reconcile().await, "gone, awaits a change");
+}
+
+#[tokio::test]
+async fn a_secret_that_is_not_the_operators_any_more_is_not_deleted() {
+    let mut scene = deleting().await;
+    let observed = scene.secret_version();
+    let precondition = json!({"preconditions": {"resourceVersion": observed}});
+    scene.expect(read_secret(), works());
+    scene.expect(delete_secret().with(precondition), overtaken_by(foreign_secret()));
+    scene.expect(look_up_secret(), works());
+    scene.expect(patch_key(), works());
+    assert_eq!(scene.reconcile().await, "gone, awaits a change");
+    assert!(scene.api.secret().is_some());
+}
+
+#[tokio::test]
+async fn the_finalizer_stays_as_long_as_the_secret_can_not_be_deleted() {
+    let mut scene = deleting().await;
+    scene.expect(read_secret(), works());
+    scene.expect(delete_secret(), forbidden("cannot delete resource \"secrets\""));
+    assert_eq!(scene.reconcile().await, "error, requeued");
+    assert_eq!(scene.api.key().unwrap()["metadata"]["finalizers"], json!([FINALIZER]));
+}
+
+/// A deleted ServiceKey whose Secret stays with the key.
+async fn releasing() -> Scene {
+    scene(service_key().finalized().with_key(1).retaining_secret().deleting()).await.with_own_secret(1)
+}
+
+#[tokio::test]
+async fn a_secret_that_stays_loses_the_marks_of_the_operator() {
+    let mut scene = releasing().await;
+    scene.expect(read_secret(), works());
+    scene.expect(read_secret(), works());
+    scene.expect(
+        replace_secret().with(json!({"metadata": {"resourceVersion": scene.secret_version()}})),
+        works(),
+    );
+    scene.expect(patch_key(), works());
+    assert_eq!(scene.reconcile().await, "gone, awaits a change");
+    let meta = &scene.api.secret().unwrap()["metadata"];
+    assert_eq!((&meta["labels"], &meta["annotations"]), (&json!({}), &json!({})), "{meta}");
+    assert!(!scene.events().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_release_that_another_writer_outran_is_repeated() {
+    let mut scene = releasing().await;
+    scene.expect(read_secret(), works());
+    scene.expect(read_secret(), works());
+    scene.expect(replace_secret(), conflict());
+    scene.expect(look_up_secret(), works());
+    scene.expect(read_secret(), works());
+    scene.expect(replace_secret(), works());
+    scene.expect(patch_key(), works());
+    assert_eq!(scene.reconcile().await, "gone, awaits a change");
+}
+
+#[tokio::test]
+async fn a_secret_that_is_not_the_operators_any_more_is_not_released() {
+    let mut scene = releasing().await;
+    scene.expect(read_secret(), works());
+    scene.expect(read_secret(), overtaken_by(foreign_secret()));
+    scene.expect(look_up_secret(), works());
+    scene.expect(patch_key(), works());
+    assert_eq!(scene.reconcile().await, "gone, awaits a change");
+}
+
+#[tokio::test]
+async fn a_secret_whose_release_is_refused_is_not_deleted_instead() {
+    let mut scene = releasing().await;
+    scene.expect(read_secret(), works());
+    scene.expect(read_secret(), works());
+    scene.expect(replace_secret(), forbidden("cannot update resource \"secrets\""));
+    scene.expect(write_status(), works());
+    assert_eq!(scene.reconcile().await, "failed, requeued");
+    scene.assert_not_ready("SecretRejected", "cannot update resource \"secrets\"");
+    assert_eq!(scene.api.key().unwrap()["metadata"]["finalizers"], json!([FINALIZER]));
+}
