@@ -25,7 +25,7 @@ pub mod postgres;
 mod process;
 mod progress;
 pub mod prometheus;
-mod remote;
+pub mod remote;
 mod scratch;
 mod server;
 pub mod token_server;

@@ -19,7 +19,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{broker::ReservedPort, gate::Cut};
+use crate::{gate::Cut, remote::ReservedPort};
 
 /// A running server; dropping it closes its port and every connection.
 pub(crate) struct Server {

@@ -9,13 +9,14 @@ use super::{
     fake::FakeBroker,
     login::Login,
     pace::Pace,
-    port::ReservedPort,
     record::Rule,
     shared::Shared,
     state::State,
-    tls::TlsIdentity,
 };
-use crate::server::Server;
+use crate::{
+    remote::{ReservedPort, TlsIdentity},
+    server::Server,
+};
 
 /// A broker that is not running yet; see [`FakeBroker::builder`] for what it has from the start.
 #[derive(Debug)]

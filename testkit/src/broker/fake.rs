@@ -15,10 +15,10 @@ use super::{
     record::{Binding, Call, Rule, Violation},
     route::Route,
     shared::{Inner, Shared},
-    tls::TlsIdentity,
 };
 use crate::{
     gate::{Gate, Moment},
+    remote::TlsIdentity,
     server::Server,
     wait::{PATIENCE, WaitError},
 };

@@ -39,16 +39,15 @@ mod last_operation;
 mod login;
 mod operation;
 mod pace;
-mod port;
 mod record;
 mod route;
 mod shared;
 mod spoiled;
 mod state;
-mod tls;
 
 pub use crate::{
     gate::{Gate, Moment},
+    remote::{ReservedPort, TlsError, TlsIdentity},
     wait::WaitError,
 };
 pub use axum::http::StatusCode;
@@ -61,8 +60,5 @@ pub use last_operation::UnderWay;
 pub use login::Login;
 pub use operation::OriginatingIdentity;
 pub use pace::{Pace, Work};
-pub use port::ReservedPort;
-pub(crate) use record::FieldNames;
 pub use record::{Binding, Call, Rule, Violation};
 pub use route::Route;
-pub use tls::{TlsError, TlsIdentity};

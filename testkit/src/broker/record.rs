@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{credentials::BindingMetadata, operation::OriginatingIdentity, route::Route};
+use crate::remote::FieldNames;
 
 /// A rule of the specification that a client can break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -159,14 +160,5 @@ impl fmt::Debug for Binding {
             .field("metadata", metadata)
             .field("orphan", orphan)
             .finish()
-    }
-}
-
-/// Shows the names of fields only, because their values are secret.
-pub(crate) struct FieldNames<'a>(pub &'a Map<String, Value>);
-
-impl fmt::Debug for FieldNames<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
     }
 }

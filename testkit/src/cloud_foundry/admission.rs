@@ -16,7 +16,7 @@ use super::{
     operation::{Change, Operation, Wish},
     query::ListQuery,
     record::Rule,
-    route::{Route, Target},
+    route::Route,
     uaa::{GrantRequest, Session, Uaa},
 };
 use crate::remote::{self, reading};
@@ -29,10 +29,10 @@ pub(super) type Request = remote::Request<Route>;
 
 /// An admitted call.
 #[derive(Clone, Debug)]
-pub(super) struct Admitted {
-    pub operation: Operation,
-    /// Nothing where anybody may ask.
-    pub session: Option<Session>,
+pub struct Admitted {
+    pub(super) operation: Operation,
+    /// Nothing if the call needs no token.
+    pub(super) session: Option<Session>,
 }
 
 /// Turns a call into what it asks for.
@@ -55,9 +55,10 @@ fn check_length(uri: &Uri) -> Result<(), Refusal> {
 }
 
 fn operation(request: &Request) -> Result<Operation, Refusal> {
-    let Request { target: Target { route, id: guid }, uri, headers, body } = request;
+    let Request { target, uri, headers, body } = request;
+    let route = &target.route;
     let query = || ListQuery::read(uri, *route);
-    let guid = || query().map(|_| guid.clone().unwrap_or_default());
+    let guid = || query().map(|_| target.id().unwrap_or_default().to_owned());
     Ok(match route {
         Route::Unknown => {
             let detail = format!("there is nothing at `{}`", uri.path());

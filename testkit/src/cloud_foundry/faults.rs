@@ -17,7 +17,7 @@ impl Fault {
     /// 404 of the router in front, which knows no way to the API while that is down.
     #[must_use]
     pub const fn unknown_route() -> Self {
-        Self::Text(
+        Self::PlainText(
             StatusCode::NOT_FOUND,
             "404 Not Found: Requested route ('api.cf.example.com') does not exist.\n",
         )

@@ -50,9 +50,9 @@ mod state;
 mod uaa;
 
 pub use crate::{
-    broker::{CredentialsRecipe, ReservedPort, TlsIdentity},
+    broker::CredentialsRecipe,
     gate::{Gate, Moment},
-    remote::{Fault, GoClient, GoClientError, Injection},
+    remote::{Fault, GoClient, GoClientError, Injection, ListenError, ReservedPort, TlsIdentity},
     wait::WaitError,
 };
 pub use axum::http::StatusCode;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde_json::{Map, Value};
 
 use super::{estate::OperationState, pace::Work, route::Route, uaa::Grant};
-use crate::{broker::FieldNames, remote};
+use crate::remote::{self, Caller, FieldNames};
 
 /// A rule that a client can break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,7 +48,7 @@ pub enum Rule {
 pub type Violation = remote::Violation<Rule>;
 
 /// One call, from its arrival on.
-pub type Call = remote::Call<Route, Grant>;
+pub type Call = remote::Call<Route, Caller<Grant>>;
 
 /// One service key that is there: made, being made, being deleted, or left where one of these failed. `Debug` shows
 /// the names of parameters and credentials only.

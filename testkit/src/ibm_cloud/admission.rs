@@ -22,10 +22,10 @@ pub(super) type Request = remote::Request<Route>;
 
 /// An admitted call.
 #[derive(Clone, Debug)]
-pub(super) struct Admitted {
-    pub operation: Operation,
-    /// Nothing where anybody may ask.
-    pub session: Option<Session>,
+pub struct Admitted {
+    pub(super) operation: Operation,
+    /// Nothing if the call needs no token.
+    pub(super) session: Option<Session>,
 }
 
 /// Turns a call into what it asks for.
@@ -39,8 +39,8 @@ pub(super) fn admit(request: &Request, iam: &Iam) -> Result<Admitted, Refusal> {
 }
 
 fn operation(request: &Request) -> Result<Operation, Refusal> {
-    let remote::Request { target: remote::Target { route, id }, uri, headers, body } = request;
-    let (route, id) = (*route, id.clone().unwrap_or_default());
+    let Request { target, uri, headers, body } = request;
+    let (route, id) = (target.route, target.id().unwrap_or_default().to_owned());
     let query = reading::query(uri, parameters(route))
         .map_err(|detail| Refusal::bad_request(route, Rule::Query, detail))?;
     let body = body.as_deref();

@@ -40,9 +40,9 @@ mod side;
 mod state;
 
 pub use crate::{
-    broker::{CredentialsRecipe, ReservedPort, TlsIdentity},
+    broker::CredentialsRecipe,
     gate::{Gate, Moment},
-    remote::{Fault, GoClient, GoClientError, Injection},
+    remote::{Fault, GoClient, GoClientError, Injection, ListenError, ReservedPort, TlsIdentity},
     wait::WaitError,
 };
 pub use axum::http::StatusCode;

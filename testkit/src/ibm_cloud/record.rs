@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::{iam::Grant, route::Route};
-use crate::{broker::FieldNames, remote};
+use crate::remote::{self, Caller, FieldNames};
 
 /// A rule that a client can break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,7 +49,7 @@ pub enum Rule {
 pub type Violation = remote::Violation<Rule>;
 
 /// One call, from its arrival on.
-pub type Call = remote::Call<Route, Grant>;
+pub type Call = remote::Call<Route, Caller<Grant>>;
 
 /// One resource key. `Debug` shows the names of parameters and credentials only.
 #[derive(Clone, PartialEq)]

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::broker::{FieldNames, Work};
+use crate::{broker::Work, remote::FieldNames};
 
 /// How a broker is.
 #[derive(Clone, Debug, Deserialize)]

@@ -8,7 +8,7 @@ use super::{
     request::{GrantRule, Terms},
 };
 use crate::{
-    broker::{ReservedPort, TlsIdentity},
+    remote::{ReservedPort, TlsIdentity},
     server::Server,
 };
 

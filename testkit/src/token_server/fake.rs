@@ -12,8 +12,8 @@ use super::{
     tokens::IssuedTokens,
 };
 use crate::{
-    broker::TlsIdentity,
     gate::{Gate, Moment},
+    remote::TlsIdentity,
     server::Server,
     wait::{PATIENCE, WaitError},
 };
