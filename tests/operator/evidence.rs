@@ -29,7 +29,7 @@ pub async fn settled(stage: &Stage, name: &str) -> ServiceKey {
 /// The ids of all bindings that the broker was ever asked to make.
 pub fn asked_for(broker: &FakeBroker) -> BTreeSet<String> {
     let binds = broker.calls().into_iter().filter(|call| call.route == Route::Bind);
-    binds.filter_map(|call| call.binding).collect()
+    binds.filter_map(|call| call.details.binding).collect()
 }
 
 /// Fails unless the Secret holds the credentials of this binding, one entry for each.

@@ -124,7 +124,7 @@ impl LastOperations {
     pub(super) fn check_poll(&self, key: &Key, token: Option<&str>) -> Result<(), Refusal> {
         let Some(last) = self.of(key) else {
             let detail = format!("no operation on binding `{}` is under way", key.id);
-            return Err(Refusal::breach(Rule::UnderWay, StatusCode::NOT_FOUND, detail));
+            return Err(Refusal::described(Rule::UnderWay, StatusCode::NOT_FOUND, detail));
         };
         if last.token.as_deref() == token {
             return Ok(());

@@ -38,16 +38,6 @@ impl Login {
         Self::OAuth(server.issued())
     }
 
-    /// The secret part, for an answer that gives it away on purpose.
-    pub(super) fn secret(&self) -> Option<String> {
-        match self {
-            Self::Basic { password, .. } => Some(password.clone()),
-            Self::Bearer(token) => Some(token.clone()),
-            Self::OAuth(issued) => issued.list().pop(),
-            Self::None => None,
-        }
-    }
-
     pub(super) fn admits(&self, headers: &HeaderMap) -> bool {
         let shown = headers
             .get(header::AUTHORIZATION)

@@ -30,7 +30,6 @@
 mod admission;
 mod answer;
 mod builder;
-mod call;
 mod catalog;
 mod credentials;
 mod fake;
@@ -41,13 +40,12 @@ mod operation;
 mod pace;
 mod record;
 mod route;
-mod shared;
-mod spoiled;
+mod side;
 mod state;
 
 pub use crate::{
     gate::{Gate, Moment},
-    remote::{ReservedPort, TlsError, TlsIdentity},
+    remote::{Fault, ListenError, ReservedPort, TlsError, TlsIdentity},
     wait::WaitError,
 };
 pub use axum::http::StatusCode;
@@ -55,10 +53,10 @@ pub use builder::{Builder, StartError};
 pub use catalog::{Catalog, Instance, Offering, Plan};
 pub use credentials::{BindingMetadata, CredentialsRecipe};
 pub use fake::FakeBroker;
-pub use faults::{Fault, Injection};
+pub use faults::Injection;
 pub use last_operation::UnderWay;
 pub use login::Login;
 pub use operation::OriginatingIdentity;
 pub use pace::{Pace, Work};
-pub use record::{Binding, Call, Rule, Violation};
+pub use record::{Binding, Call, CallDetails, Rule, Violation};
 pub use route::Route;

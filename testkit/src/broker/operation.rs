@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Operation {
+pub enum Operation {
     Catalog,
     FetchInstance {
         instance: String,
@@ -37,14 +37,14 @@ pub(super) enum Operation {
 
 /// Which binding a call is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Key {
+pub struct Key {
     pub instance: String,
     pub id: Uuid,
 }
 
 /// Offering and plan in a query; both are there for an unbind, and either may be for a fetch or a poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Hints {
+pub struct Hints {
     pub service_id: Option<String>,
     pub plan_id: Option<String>,
 }
@@ -55,7 +55,7 @@ pub(super) struct Hints {
 /// speaks of "the requested parameters", and a client that derives its request must repeat it to the letter.
 #[derive(Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Wish {
+pub struct Wish {
     pub service_id: String,
     pub plan_id: String,
     pub context: Map<String, Value>,

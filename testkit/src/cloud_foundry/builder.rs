@@ -20,11 +20,11 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// A Cloud Foundry that is not running yet; [`FakeCloudFoundry::builder`](super::FakeCloudFoundry::builder) lists the
 /// defaults. The port is that of the Cloud Controller. To answer 429 without breaking a rule, use
 /// [`FakeCloudFoundry::limit_rate`](super::FakeCloudFoundry::limit_rate).
-pub type Builder = remote::Builder<Setup>;
+pub type Builder = remote::Builder<FoundrySetup>;
 
 /// The options that only a Cloud Foundry has.
 #[derive(Debug)]
-pub struct Setup {
+pub struct FoundrySetup {
     organizations: Vec<Organization>,
     logins: Vec<Login>,
     token_lifetime: Duration,
@@ -55,7 +55,7 @@ pub enum StartError {
     Listen(#[from] ListenError),
 }
 
-impl Default for Setup {
+impl Default for FoundrySetup {
     fn default() -> Self {
         let dev = Space::new("dev").instance(Instance::managed("training-app-db"));
         Self {
@@ -163,7 +163,7 @@ impl Builder {
     }
 }
 
-impl remote::Setup for Setup {
+impl remote::Setup for FoundrySetup {
     type Side = CloudFoundry;
     type Error = StartError;
 

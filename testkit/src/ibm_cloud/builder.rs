@@ -22,11 +22,11 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// An IBM Cloud that is not running yet; [`FakeIbmCloud::builder`](super::FakeIbmCloud::builder) lists the defaults. The
 /// port is that of the Resource Controller. To answer 429 without breaking a rule, use
 /// [`Fault::too_many_requests`](super::Fault::too_many_requests).
-pub type Builder = remote::Builder<Setup>;
+pub type Builder = remote::Builder<IbmSetup>;
 
 /// The options that only an IBM Cloud has.
 #[derive(Debug)]
-pub struct Setup {
+pub struct IbmSetup {
     instances: Vec<Instance>,
     logins: Vec<Login>,
     token_lifetime: Duration,
@@ -46,7 +46,7 @@ pub enum StartError {
     Listen(#[from] ListenError),
 }
 
-impl Default for Setup {
+impl Default for IbmSetup {
     fn default() -> Self {
         Self {
             instances: vec![Instance::new("training-app-db")],
@@ -112,7 +112,7 @@ impl Builder {
     }
 }
 
-impl remote::Setup for Setup {
+impl remote::Setup for IbmSetup {
     type Side = IbmCloud;
     type Error = StartError;
 

@@ -44,7 +44,7 @@ impl IssuedTokens {
     }
 
     /// All tokens, oldest first, whatever has become of them.
-    pub(crate) fn list(&self) -> Vec<String> {
+    pub(super) fn list(&self) -> Vec<String> {
         self.all().iter().map(|issued| issued.token.clone()).collect()
     }
 

@@ -58,7 +58,11 @@ impl State {
         }
     }
 
-    /// The living bindings, oldest first.
+    pub(super) const fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The bindings that exist, oldest first.
     pub(super) fn bindings(&self) -> Vec<Binding> {
         let mut bindings: Vec<_> = self.bindings.values().map(|stored| stored.binding.clone()).collect();
         bindings.sort_by_key(|binding| binding.number);

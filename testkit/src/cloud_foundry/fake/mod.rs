@@ -6,7 +6,7 @@ mod logins;
 use serde_json::Value;
 
 use super::{
-    builder::{Builder, Setup},
+    builder::{Builder, FoundrySetup},
     limit::RateLimit,
     route::Door,
     side::CloudFoundry,
@@ -26,7 +26,7 @@ impl FakeCloudFoundry {
     /// - [`CredentialsRecipe::postgresql`](super::CredentialsRecipe::postgresql);
     /// - a broker that does everything [at once](super::Pace::at_once), and pages of any size.
     pub fn builder() -> Builder {
-        Builder::new(Setup::default())
+        Builder::new(FoundrySetup::default())
     }
 
     /// The URL of the UAA, without a path.

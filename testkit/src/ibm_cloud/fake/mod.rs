@@ -4,7 +4,7 @@ mod estate;
 mod logins;
 
 use super::{
-    builder::{Builder, Setup},
+    builder::{Builder, IbmSetup},
     route::Door,
     side::IbmCloud,
 };
@@ -23,7 +23,7 @@ impl FakeIbmCloud {
     /// - [`CredentialsRecipe::postgresql`](super::CredentialsRecipe::postgresql);
     /// - no [quirks](super::Quirks), and no limit of service IDs.
     pub fn builder() -> Builder {
-        Builder::new(Setup::default())
+        Builder::new(IbmSetup::default())
     }
 
     /// The URL of IAM, without a path.
