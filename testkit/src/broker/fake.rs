@@ -75,8 +75,8 @@ impl FakeBroker {
         self.change(|side| side.state.change_plan_id(offering, plan, id))
     }
 
-    /// Moves an instance to another plan of its offering; returns whether both exist. Its bindings keep the plan of their
-    /// bind, unless the broker [goes by instances](Self::go_by_instances).
+    /// Moves an instance to another plan of its offering; returns whether both exist. Its bindings keep the plan of
+    /// their bind, unless the broker [goes by instances](Self::go_by_instances).
     #[must_use = "it returns whether the instance and the plan exist"]
     pub fn move_instance(&self, instance: &str, plan: &str) -> bool {
         self.change(|side| side.state.move_instance(instance, plan))
@@ -108,8 +108,8 @@ impl FakeBroker {
         self.change(|side| side.state.finish(binding))
     }
 
-    /// Lets the operation on this binding fail for a reason that polls report; returns whether there was one. It changes
-    /// nothing: a failed bind leaves no binding, and a failed unbind deletes none.
+    /// Lets the operation on this binding fail for a reason that polls report; returns whether there was one. It
+    /// changes nothing: a failed bind leaves no binding, and a failed unbind deletes none.
     #[must_use = "it returns whether there was something to fail"]
     pub fn fail(&self, binding: Uuid, description: impl Into<String>) -> bool {
         self.change(|side| side.state.fail(binding, description.into()))

@@ -19,7 +19,7 @@ pub enum Route {
     Unbind,
     /// `GET …/service_bindings/:binding_id/last_operation`.
     LastOperation,
-    /// Everything else, which no client of bindings calls.
+    /// Everything else; a client of bindings does not need it.
     Unknown,
 }
 

@@ -1,7 +1,7 @@
-//! The strict checks that need no state but that of the tokens: who calls, query, body.
+//! The strict checks that need no state except the tokens: caller, query, body.
 //!
-//! They run in a fixed order, and the first one that fails is the answer. A call that passes them all is an
-//! [`Operation`] with the [`Session`] that it is done in.
+//! They run in a fixed order, and the first failed check determines the answer. A call that passes all of them becomes
+//! an [`Operation`] with the [`Session`] of its caller.
 
 use axum::{
     body::Bytes,
@@ -24,7 +24,7 @@ use crate::remote::{self, reading};
 const MAX_URL_BYTES: usize = 8_000;
 const MAX_NAME: usize = 255;
 
-/// A call as it came in.
+/// A request as the fake received it.
 pub(super) type Request = remote::Request<Route>;
 
 /// An admitted call.
@@ -35,7 +35,7 @@ pub struct Admitted {
     pub(super) session: Option<Session>,
 }
 
-/// Turns a call into what it asks for.
+/// Checks a request, and returns the operation that it asks for.
 pub(super) fn admit(request: &Request, uaa: &Uaa) -> Result<Admitted, Refusal> {
     check_length(&request.uri)?;
     let session = match request.target.route {

@@ -1,4 +1,4 @@
-//! Where a call goes: door, method and path.
+//! The endpoints, by host, method and path.
 
 use axum::http::Method;
 
@@ -7,7 +7,7 @@ use crate::remote;
 /// An endpoint of the Cloud Controller or of the UAA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Route {
-    /// `GET /`: where everything is.
+    /// `GET /`: the links to all APIs.
     Root,
     /// `GET /v3`.
     ApiRoot,
@@ -37,7 +37,7 @@ pub enum Route {
     Job,
     /// `POST /oauth/token`, at the UAA.
     Token,
-    /// Everything else, which a client of service keys has no business to call.
+    /// Everything else; a client of service keys does not need it.
     Unknown,
 }
 

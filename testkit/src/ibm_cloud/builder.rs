@@ -19,8 +19,8 @@ use crate::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// An IBM Cloud that is not running yet; [`FakeIbmCloud::builder`](super::FakeIbmCloud::builder) lists the defaults. The
-/// port is that of the Resource Controller. To answer 429 without breaking a rule, use
+/// An IBM Cloud that is not running yet; [`FakeIbmCloud::builder`](super::FakeIbmCloud::builder) lists the defaults.
+/// The port is that of the Resource Controller. To answer 429 without breaking a rule, use
 /// [`Fault::too_many_requests`](super::Fault::too_many_requests).
 pub type Builder = remote::Builder<IbmSetup>;
 

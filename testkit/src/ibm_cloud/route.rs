@@ -1,4 +1,4 @@
-//! Where a call goes: door, method and path.
+//! The endpoints, by host, method and path.
 
 use axum::http::Method;
 
@@ -43,7 +43,7 @@ pub enum Route {
     RenameKey,
     /// `DELETE /v2/resource_keys/{id}`.
     DeleteKey,
-    /// Everything else, which a client of resource keys has no business to call.
+    /// Everything else; a client of resource keys does not need it.
     Unknown,
 }
 
@@ -58,7 +58,7 @@ pub enum Door {
 pub(super) type Target = remote::Target<Route>;
 
 impl Route {
-    /// Whose words its errors are in.
+    /// The host that words the errors of a route.
     pub(super) const fn door(self) -> Door {
         match self {
             Self::Token
@@ -101,7 +101,7 @@ pub(super) fn target(door: Door, method: &Method, path: &str) -> Target {
 fn at_iam<'a>(method: &str, segments: &[&'a str]) -> (Route, Option<&'a str>) {
     match (method, segments) {
         ("POST", ["", "identity", "token"]) => (Route::Token, None),
-        // IBM's own clients have a slash at the end of this path.
+        // IBM's own clients add a slash at the end of this path.
         ("GET", ["", "v1", "serviceids"] | ["", "v1", "serviceids", ""]) => (Route::ServiceIds, None),
         ("POST", ["", "v1", "serviceids"] | ["", "v1", "serviceids", ""]) => (Route::CreateServiceId, None),
         ("GET", ["", "v1", "serviceids", id]) => (Route::ServiceId, Some(id)),

@@ -92,8 +92,8 @@ impl<S: Side> Fake<S> {
         self.shared.change(|inner| inner.script.clear());
     }
 
-    /// Carries out the calls that met [`Fault::Late`](super::Fault::Late) so far, in the order of their arrival. Returns
-    /// how many of them had an effect; one whose instance is gone has none.
+    /// Carries out the calls that met [`Fault::Late`](super::Fault::Late) so far, in the order of their arrival.
+    /// Returns how many of them had an effect; one whose instance is gone has none.
     #[must_use = "it returns how many late calls had an effect"]
     pub fn release_late(&self) -> usize {
         self.shared.change(Inner::release_late)

@@ -35,7 +35,8 @@ pub struct Call<R, D> {
     pub route: R,
     /// The last id in the path, decoded.
     pub id: Option<String>,
-    /// The status of the answer. It stays empty if the connection was cut, or if the client did not wait for the answer.
+    /// The status of the answer. It stays empty if the connection was cut, or if the client did not wait for the
+    /// answer.
     pub status: Option<u16>,
     /// The body if it is JSON. A body with a client's secrets is not recorded.
     pub body: Option<Value>,

@@ -42,7 +42,7 @@ pub trait Side: Send + Sized + 'static {
         Self::Details::default()
     }
 
-    /// The client's own id of a request, which is the same where the client sends the request again.
+    /// The client's own id of a request, which stays the same if the client sends the request again.
     fn identity(_headers: &HeaderMap) -> Option<HeaderValue> {
         None
     }

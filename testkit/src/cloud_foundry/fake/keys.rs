@@ -10,7 +10,8 @@ use super::{
 };
 use crate::wait::WaitError;
 
-/// Keys and instances. Tests name an instance by its GUID or its name; of several instances of a name, the first counts.
+/// Keys and instances. Tests name an instance by its GUID or its name; of several instances of a name, the first
+/// counts.
 impl FakeCloudFoundry {
     /// The GUID of an instance.
     #[must_use]
@@ -95,8 +96,8 @@ impl FakeCloudFoundry {
         })
     }
 
-    /// Kills the worker of the key of this GUID: neither the key nor its job changes any more. Returns whether there was
-    /// one.
+    /// Kills the worker of the key of this GUID: neither the key nor its job changes any more. Returns whether there
+    /// was one.
     #[must_use = "it returns whether there was something to kill"]
     pub fn kill_worker(&self, key: &str) -> bool {
         self.change(|side| side.state.abandon(key)).is_some()
@@ -135,8 +136,8 @@ impl FakeCloudFoundry {
         self.change(|side| side.state.forget_instance(instance))
     }
 
-    /// Begins an operation on an instance, `update` or `delete`, which blocks the creation and deletion of keys; returns
-    /// whether the instance exists.
+    /// Begins an operation on an instance, `update` or `delete`, which blocks the creation and deletion of keys;
+    /// returns whether the instance exists.
     pub fn begin_operation(&self, instance: &str, kind: &'static str) -> bool {
         self.set_operation(instance, InstanceOperation { kind, state: OperationState::InProgress })
     }

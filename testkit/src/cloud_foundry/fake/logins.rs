@@ -26,7 +26,8 @@ impl FakeCloudFoundry {
         self.change(|side| side.uaa.lock(user));
     }
 
-    /// All access tokens and refresh tokens that the UAA has issued, oldest first; tests search logs and objects for them.
+    /// All access tokens and refresh tokens that the UAA has issued, oldest first; tests search logs and objects for
+    /// them.
     #[must_use]
     pub fn tokens(&self) -> Vec<String> {
         self.read(|side| side.uaa.handed_out())
@@ -64,8 +65,8 @@ impl FakeCloudFoundry {
         self.change(|side| side.uaa.refresh_tokens = refresh_tokens);
     }
 
-    /// Changes the password or secret of a login. This revokes its refresh tokens; its access tokens stay valid until they
-    /// expire.
+    /// Changes the password or secret of a login. This revokes its refresh tokens; its access tokens stay valid until
+    /// they expire.
     pub fn change_secret(&self, login: &str, secret: impl Into<String>) {
         self.change(|side| side.uaa.change_secret(login, secret.into()));
     }

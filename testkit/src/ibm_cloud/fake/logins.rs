@@ -43,7 +43,8 @@ impl FakeIbmCloud {
         self.change(|side| side.iam.lifetime = lifetime);
     }
 
-    /// Changes the API key of a login, or the token of its compute resource. Its IAM tokens stay valid until they expire.
+    /// Changes the API key of a login, or the token of its compute resource. Its IAM tokens stay valid until they
+    /// expire.
     pub fn change_secret(&self, login: &str, secret: impl Into<String>) {
         self.change(|side| side.iam.change_secret(login, secret.into()));
     }
