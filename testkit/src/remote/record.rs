@@ -12,7 +12,7 @@ pub struct Violation<R> {
     pub rule: R,
     /// The number of the call that broke it: its index in `calls` of the fake.
     pub call: usize,
-    /// What was wrong.
+    /// The mistake of the client.
     pub detail: String,
 }
 

@@ -325,8 +325,9 @@ async fn debug_output_shows_no_secrets() -> Result<()> {
     let token = it.token().await?;
     let fault = Fault::Status(StatusCode::OK, json!({ "access_token": token }));
     let shown = format!(
-        "{:?} {:?} {:?} {:?} {fault:?}",
+        "{:?} {:?} {:?} {:?} {:?} {fault:?}",
         it.server,
+        it.server.calls(),
         it.server.issued(),
         Login::oauth(&it.server),
         TokenServer::builder()
