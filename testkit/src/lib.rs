@@ -1,11 +1,14 @@
-//! What the operator's tests and its demo run against: a real Kubernetes control plane in [`control_plane`], with a
-//! [`gateway`] to hold its clients' requests, a real database server in [`postgres`], and strict fake remote sides: an
-//! Open Service Broker in [`broker`], an OAuth token endpoint in [`token_server`], a Cloud Foundry in
-//! [`cloud_foundry`], and an IBM Cloud in [`ibm_cloud`]. In [`library_broker`] are brokers on libraries that others
-//! wrote, in [`prometheus`] is the promtool that checks metrics and rules, in [`go_tool`] are the tools that users install
-//! the operator with, and [`gitops`] tells what tools make of the operator's objects.
+//! The environment of the operator's tests and its demo:
 //!
-//! Nothing here is part of the product, and the product never depends on it.
+//! - a real Kubernetes control plane in [`control_plane`], and a [`gateway`] that holds requests of its clients;
+//! - a real database server in [`postgres`];
+//! - strict fakes of remote sides: an Open Service Broker in [`broker`], an OAuth token endpoint in [`token_server`], a
+//!   Cloud Foundry in [`cloud_foundry`], and an IBM Cloud in [`ibm_cloud`], with their common parts in [`remote`];
+//! - brokers on libraries by other authors in [`library_broker`];
+//! - the promtool that checks metrics and rules in [`prometheus`];
+//! - the tools that install the operator in [`go_tool`], and the tools that read its objects in [`gitops`].
+//!
+//! The product never depends on this crate.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -25,7 +28,7 @@ pub mod postgres;
 mod process;
 mod progress;
 pub mod prometheus;
-mod remote;
+pub mod remote;
 mod scratch;
 mod server;
 pub mod token_server;

@@ -1,10 +1,9 @@
-//! A server on a thread and runtime of its own, so that a test can drop or starve its own runtime and the remote
-//! side stays.
+//! A server on its own thread and runtime, so that it keeps running if a test drops or starves the runtime of the test.
 //!
-//! Connections are served by hyper rather than by axum's own server, because only the service of a connection
-//! can close it without a response.
+//! It serves connections with hyper rather than with axum's server, because only the service of a connection can close
+//! it without a response.
 
-use std::{io, net::SocketAddr, thread};
+use std::{io, thread};
 
 use axum::{
     body::Body,
@@ -19,15 +18,14 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{broker::ReservedPort, gate::Cut};
+use crate::{gate::Cut, remote::ReservedPort};
 
 /// A running server; dropping it closes its port and every connection.
 pub(crate) struct Server {
-    pub addr: SocketAddr,
     running: Option<(DropGuard, thread::JoinHandle<()>)>,
 }
 
-/// What answers calls. [`Cut`] closes the connection of a call.
+/// Answers calls. [`Cut`] closes the connection of a call.
 pub(crate) trait Service: Clone + Send + 'static {
     fn call(
         self,
@@ -43,26 +41,25 @@ impl Server {
         tls: Option<TlsAcceptor>,
         port: ReservedPort,
     ) -> io::Result<Self> {
-        let addr = port.addr();
         let stop = CancellationToken::new();
-        // Ends the thread also where this future is dropped half-way.
+        // Ends the thread even if this future is dropped half-way.
         let guard = stop.clone().drop_guard();
         let (started, start) = oneshot::channel();
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
             match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime.block_on(listen(service, tls, port, stop, started)),
-                // Nobody is told only where the caller has given up waiting for the start.
+                // The send fails only if the caller no longer waits for the start.
                 Err(error) => drop(started.send(Err(error))),
             }
         })?;
         start.await.map_err(|_| io::Error::other("the server's thread ended early"))??;
-        Ok(Self { addr, running: Some((guard, thread)) })
+        Ok(Self { running: Some((guard, thread)) })
     }
 
     pub(crate) fn stop(&mut self) {
         if let Some((guard, thread)) = self.running.take() {
             drop(guard);
-            // The thread's own panic has been printed, and what it cost shows in the test's own checks.
+            // A panic of the thread has been printed, and the checks of the test show its consequences.
             drop(thread.join());
         }
     }
@@ -97,8 +94,8 @@ async fn listen(
                 Some(tls) => {
                     match tls.accept(stream).into_fallible().await {
                         Ok(stream) => connection(service, stream).await,
-                        // One side does not trust the other; no call was made. Without reading on, the reset of the
-                        // connection might overtake the alert that says why.
+                        // One side does not trust the other, and the client sent no call. The server reads on, because
+                        // the reset of the connection might otherwise overtake the alert that gives the reason.
                         Err((_, mut stream)) => {
                             drop(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await)
                         }

@@ -1,12 +1,12 @@
 //! The strict checks that need no state: headers, login, ids, query, body.
 //!
-//! They run in a fixed order, and the first one that fails is the answer. A call that passes them all is an
-//! [`Operation`].
+//! They run in a fixed order, and the first failed check determines the answer. A call that passes all of them becomes
+//! an [`Operation`].
 
 use axum::{
     body::Bytes,
     extract::Query,
-    http::{HeaderMap, StatusCode, Uri, header::CONTENT_TYPE},
+    http::{HeaderMap, StatusCode, Uri},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -17,32 +17,26 @@ use super::{
     login::Login,
     operation::{Hints, Key, Operation, OriginatingIdentity, Wish},
     record::Rule,
-    route::{Route, Target},
+    route::Route,
 };
+use crate::remote::{self, reading};
 
 pub(super) const API_VERSION: &str = "x-broker-api-version";
 pub(super) const REQUEST_IDENTITY: &str = "x-broker-api-request-identity";
 pub(super) const ORIGINATING_IDENTITY: &str = "x-broker-api-originating-identity";
 const PLATFORM: &str = "kubernetes";
 
-/// A call as it came in.
-#[derive(Clone)]
-pub(super) struct Request {
-    pub target: Target,
-    pub uri: Uri,
-    pub headers: HeaderMap,
-    /// Nothing where the body was cut off, or larger than the broker reads.
-    pub body: Option<Bytes>,
-}
+/// A request as the broker received it.
+pub(super) type Request = remote::Request<Route>;
 
-/// What this broker demands of calls, where brokers differ.
+/// The demands in which brokers differ.
 #[derive(Clone, Debug)]
 pub(super) struct Demands {
-    /// The only version of the API that it supports.
+    /// The only supported version of the API.
     pub api_version: String,
-    /// Whether a bind has to name an application or a client.
+    /// Whether a bind must name an application or a client.
     pub bind_resource: bool,
-    /// A parameter, with its value, that the query of every call has.
+    /// A parameter that the query of every call must have, with its value.
     pub parameter: Option<(String, String)>,
 }
 
@@ -52,29 +46,30 @@ impl Default for Demands {
     }
 }
 
-/// Turns a call into what it asks for.
+/// Checks a request, and returns the operation that it asks for.
 pub(super) fn admit(request: &Request, login: &Login, demands: &Demands) -> Result<Operation, Refusal> {
-    let Request { target: Target { route, instance, binding }, uri, headers, body } = request;
+    let Request { target, uri, headers, body } = request;
     if !login.admits(headers) {
         let detail = "the login is missing or wrong";
-        return Err(Refusal::breach(Rule::Login, StatusCode::UNAUTHORIZED, detail));
+        return Err(Refusal::described(Rule::Login, StatusCode::UNAUTHORIZED, detail));
     }
     check_api_version(headers, &demands.api_version)?;
     check_request_identity(headers)?;
-    let query = Parameters::read(uri, *route, demands.parameter.as_ref())?;
+    let route = target.route;
+    let query = Parameters::read(uri, route, demands.parameter.as_ref())?;
 
-    let instance = || instance.clone().unwrap_or_default();
+    let id = |place: usize| target.ids.get(place).map(String::as_str).unwrap_or_default();
     let key = || -> Result<Key, Refusal> {
-        // Who cleans up after a lost answer does so on nobody's behalf.
-        let may_be_nobody = matches!(route, Route::Unbind | Route::LastOperation);
-        if !may_be_nobody || headers.contains_key(ORIGINATING_IDENTITY) {
+        // A client that cleans up after a lost answer acts for no user.
+        let may_be_anonymous = matches!(route, Route::Unbind | Route::LastOperation);
+        if !may_be_anonymous || headers.contains_key(ORIGINATING_IDENTITY) {
             originating_identity(headers)?;
         }
-        Ok(Key { instance: instance(), id: binding_id(binding.as_deref().unwrap_or_default())? })
+        Ok(Key { instance: id(0).to_owned(), id: binding_id(id(1))? })
     };
     match route {
         Route::Catalog => Ok(Operation::Catalog),
-        Route::FetchInstance => Ok(Operation::FetchInstance { instance: instance() }),
+        Route::FetchInstance => Ok(Operation::FetchInstance { instance: id(0).to_owned() }),
         Route::Bind => {
             let key = key()?;
             let accepts_incomplete = query.accepts_incomplete()?;
@@ -96,12 +91,12 @@ pub(super) fn admit(request: &Request, login: &Login, demands: &Demands) -> Resu
         }
         Route::Unknown => {
             let detail = format!("there is nothing at `{}`", uri.path());
-            Err(Refusal::breach(Rule::KnownRoute, StatusCode::NOT_FOUND, detail))
+            Err(Refusal::described(Rule::KnownRoute, StatusCode::NOT_FOUND, detail))
         }
     }
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
@@ -110,7 +105,7 @@ fn check_api_version(headers: &HeaderMap, supported: &str) -> Result<(), Refusal
         Some(sent) if sent == supported => Ok(()),
         sent => {
             let detail = format!("`X-Broker-API-Version` must be {supported}, not {sent:?}");
-            Err(Refusal::breach(Rule::ApiVersion, StatusCode::PRECONDITION_FAILED, detail))
+            Err(Refusal::described(Rule::ApiVersion, StatusCode::PRECONDITION_FAILED, detail))
         }
     }
 }
@@ -124,7 +119,7 @@ fn check_request_identity(headers: &HeaderMap) -> Result<(), Refusal> {
     Err(Refusal::bad_request(Rule::RequestIdentity, detail))
 }
 
-/// Reads the header of a platform's user (section Originating Identity, and the profile for Kubernetes).
+/// Reads the header that names the platform's user (section Originating Identity, and the profile for Kubernetes).
 pub(super) fn originating_identity(headers: &HeaderMap) -> Result<OriginatingIdentity, Refusal> {
     let breach = |detail: String| Refusal::bad_request(Rule::OriginatingIdentity, detail);
     let (platform, encoded) = text(headers, ORIGINATING_IDENTITY)
@@ -151,12 +146,8 @@ fn binding_id(sent: &str) -> Result<Uuid, Refusal> {
 }
 
 fn wish(headers: &HeaderMap, body: Option<&Bytes>, demands: &Demands) -> Result<Wish, Refusal> {
-    let content_type = text(headers, CONTENT_TYPE.as_str());
-    let essence = content_type.and_then(|value| value.split(';').next()).map(str::trim);
-    if !essence.is_some_and(|value| value.eq_ignore_ascii_case("application/json")) {
-        let detail = format!("`Content-Type` must be application/json, not {content_type:?}");
-        return Err(Refusal::bad_request(Rule::ContentType, detail));
-    }
+    reading::declares(headers, "application/json")
+        .map_err(|detail| Refusal::bad_request(Rule::ContentType, detail))?;
     let body = body.ok_or_else(|| Refusal::bad_request(Rule::Body, "the body is too large or cut off"))?;
     let wish: Wish = serde_json::from_slice(body)
         .map_err(|error| Refusal::bad_request(Rule::Body, format!("the body is malformed: {error}")))?;
@@ -169,7 +160,7 @@ fn wish(headers: &HeaderMap, body: Option<&Bytes>, demands: &Demands) -> Result<
         return Err(Refusal::bad_request(Rule::Context, detail));
     }
     if demands.bind_resource && !names_user(&wish) {
-        // The specification lets a broker demand it, so a client that does not send it breaks no rule.
+        // The specification allows brokers to demand it, so a client without it breaks no rule.
         let description = "`app_guid` or `bind_resource.credential_client_id` is required";
         let body = json!({"error": "RequiresApp", "description": description});
         return Err(Answer::new(StatusCode::UNPROCESSABLE_ENTITY, body).into());

@@ -1,4 +1,4 @@
-//! The last asynchronous operation on each binding, and what a poll is told of it.
+//! The last asynchronous operation on each binding, and the answers to polls.
 
 use std::collections::HashMap;
 
@@ -17,19 +17,19 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnderWay {
-    /// What is being done.
+    /// The kind of the operation.
     pub work: Work,
     /// The instance of the binding.
     pub instance: String,
     /// The binding.
     pub binding: Uuid,
-    /// The token that was handed out: `operation`.
+    /// The token in the broker's answer: `operation`.
     pub token: Option<String>,
-    /// How often it was polled so far.
+    /// The number of polls so far.
     pub polls: usize,
 }
 
-/// What an operation is about.
+/// The task of an operation.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Task {
     Bind(Wish),
@@ -45,7 +45,7 @@ impl Task {
     }
 }
 
-/// How an operation ends, or ended.
+/// The end of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Succeeded,
@@ -57,15 +57,15 @@ struct LastOperation {
     key: Key,
     task: Task,
     token: Option<String>,
-    /// As it was when the operation began.
+    /// The pace of the broker when the operation began.
     pace: Pace,
     polls: usize,
     end: Option<End>,
-    /// A poll was told of the end.
+    /// Whether a poll has reported the end.
     reported: bool,
 }
 
-/// One operation for each binding at most: the specification knows no queue.
+/// At most one operation for each binding, because the specification has no queue.
 #[derive(Default)]
 pub(super) struct LastOperations {
     by_binding: HashMap<Uuid, LastOperation>,
@@ -73,7 +73,7 @@ pub(super) struct LastOperations {
 }
 
 impl LastOperations {
-    /// Begins an operation, which takes the place of one that has ended, and gives the 202 that says so.
+    /// Begins an operation, which replaces one that has ended, and returns the 202 for it.
     pub(super) fn begin(&mut self, key: &Key, task: Task, pace: Pace) -> Answer {
         self.begun += 1;
         let begun = LastOperation {
@@ -96,35 +96,35 @@ impl LastOperations {
         self.by_binding.get(&id).filter(|last| last.end.is_none()).map(|last| (&last.task, &last.key))
     }
 
-    /// The 202 again that an operation was begun with.
+    /// The 202 that an operation began with.
     pub(super) fn accepted_again(&self, id: Uuid) -> Option<Answer> {
         self.by_binding.get(&id).map(LastOperation::accepted)
     }
 
-    /// Everything that is under way, oldest first.
+    /// All operations that are under way, oldest first.
     pub(super) fn under_way(&self) -> Vec<UnderWay> {
         let mut open: Vec<_> = self.by_binding.values().filter(|last| last.end.is_none()).collect();
         open.sort_by_key(|last| last.number);
         open.into_iter().map(LastOperation::under_way).collect()
     }
 
-    /// Records the end of what is under way.
+    /// Ends the operation that is under way.
     pub(super) fn end(&mut self, id: Uuid, end: End) {
         if let Some(last) = self.by_binding.get_mut(&id) {
             last.end = Some(end);
         }
     }
 
-    /// Forgets the operation on a binding to which something was done at once.
+    /// Forgets the last operation on a binding that a later call has changed at once.
     pub(super) fn forget(&mut self, id: Uuid) {
         self.by_binding.remove(&id);
     }
 
-    /// Checks a poll against what is, or was last, under way.
+    /// Checks a poll against the last operation.
     pub(super) fn check_poll(&self, key: &Key, token: Option<&str>) -> Result<(), Refusal> {
         let Some(last) = self.of(key) else {
             let detail = format!("no operation on binding `{}` is under way", key.id);
-            return Err(Refusal::breach(Rule::UnderWay, StatusCode::NOT_FOUND, detail));
+            return Err(Refusal::described(Rule::UnderWay, StatusCode::NOT_FOUND, detail));
         };
         if last.token.as_deref() == token {
             return Ok(());
@@ -136,14 +136,14 @@ impl LastOperations {
         Err(Refusal::bad_request(Rule::OperationToken, detail))
     }
 
-    /// Counts a poll; says whether the operation is to end with it.
+    /// Counts a poll; returns whether it ends the operation.
     pub(super) fn count_poll(&mut self, key: &Key) -> bool {
         let Some(last) = self.by_binding.get_mut(&key.id) else { return false };
         last.polls += 1;
         last.end.is_none() && last.pace.polls.is_some_and(|in_progress| last.polls > in_progress)
     }
 
-    /// What a poll is told.
+    /// The answer to a poll.
     pub(super) fn report(&mut self, key: &Key) -> Answer {
         match self.by_binding.get_mut(&key.id) {
             Some(last) => last.report(),
@@ -181,7 +181,7 @@ impl LastOperation {
         }
     }
 
-    /// Adds the wish to be left alone for a while, where the pace has one.
+    /// Adds the `Retry-After` of the pace, if it has one.
     fn patient(&self, answer: Answer) -> Answer {
         match &self.pace.retry_after {
             Some(value) => answer.with_header(RETRY_AFTER, value.clone()),

@@ -1,4 +1,4 @@
-//! How callers log in.
+//! The login of callers.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use crate::token_server::{IssuedTokens, TokenServer};
 
-/// What a caller has to show. `Debug` leaves the secret out.
+/// The login that a caller must show. `Debug` leaves the secret out.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Login {
     /// HTTP basic authentication, the specification's default.
@@ -19,9 +19,9 @@ pub enum Login {
     },
     /// A bearer token.
     Bearer(String),
-    /// Any token that a token server handed out and that is valid at the moment of the call.
+    /// Any token of a token server that is valid at the moment of the call.
     OAuth(IssuedTokens),
-    /// Everybody may call.
+    /// All callers may call without a login.
     None,
 }
 
@@ -32,20 +32,10 @@ impl Login {
         Self::Basic { username: username.into(), password: password.into() }
     }
 
-    /// The tokens of this server, now and later.
+    /// The present and future tokens of this server.
     #[must_use]
     pub fn oauth(server: &TokenServer) -> Self {
         Self::OAuth(server.issued())
-    }
-
-    /// The secret part, for an answer that gives it away on purpose.
-    pub(super) fn secret(&self) -> Option<String> {
-        match self {
-            Self::Basic { password, .. } => Some(password.clone()),
-            Self::Bearer(token) => Some(token.clone()),
-            Self::OAuth(issued) => issued.list().pop(),
-            Self::None => None,
-        }
     }
 
     pub(super) fn admits(&self, headers: &HeaderMap) -> bool {

@@ -1,4 +1,4 @@
-//! What a well-formed call asks for. Values of these types have passed every check that needs no state.
+//! The operation that a well-formed call asks for. Values of these types have passed every check that needs no state.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,9 +6,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-/// What is asked for.
+/// The operation that a call asks for.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Operation {
+pub enum Operation {
     Catalog,
     FetchInstance {
         instance: String,
@@ -35,27 +35,27 @@ pub(super) enum Operation {
     },
 }
 
-/// Which binding a call is about.
+/// The binding that a call is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Key {
+pub struct Key {
     pub instance: String,
     pub id: Uuid,
 }
 
-/// Offering and plan in a query; both are there for an unbind, and either may be for a fetch or a poll.
+/// Offering and plan in a query. An unbind has both; a fetch or a poll may have either.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Hints {
+pub struct Hints {
     pub service_id: Option<String>,
     pub plan_id: Option<String>,
 }
 
-/// The body of a bind, with the specification's fields and no others.
+/// The body of a bind, with the fields of the specification.
 ///
-/// Two wishes are identical, as the specification wants it for a repeated bind, when every field is: the text
-/// speaks of "the requested parameters", and a client that derives its request must repeat it to the letter.
+/// A repeated bind must be identical in every field. The specification speaks of "the requested parameters", and a
+/// client that derives its request must repeat it to the letter.
 #[derive(Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Wish {
+pub struct Wish {
     pub service_id: String,
     pub plan_id: String,
     pub context: Map<String, Value>,
@@ -77,16 +77,16 @@ impl fmt::Debug for Wish {
     }
 }
 
-/// Who caused a call: `X-Broker-API-Originating-Identity`, with the properties that the specification's
-/// profile gives it for the platform `kubernetes`.
+/// The user who caused a call: `X-Broker-API-Originating-Identity`, with the properties of the specification's profile
+/// for the platform `kubernetes`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct OriginatingIdentity {
     /// The user's name.
     pub username: String,
     /// The user's UID.
     pub uid: String,
-    /// The groups that the user is in.
+    /// The user's groups.
     pub groups: Vec<String>,
-    /// What the authenticator adds.
+    /// The extra values of the authenticator.
     pub extra: BTreeMap<String, Vec<String>>,
 }

@@ -1,7 +1,8 @@
-//! Where a call goes: method and path, read as the specification names its endpoints.
+//! The endpoints of the specification, by method and path.
 
 use axum::http::Method;
-use percent_encoding::percent_decode_str;
+
+use crate::remote;
 
 /// An endpoint of the Open Service Broker API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,77 +19,54 @@ pub enum Route {
     Unbind,
     /// `GET …/service_bindings/:binding_id/last_operation`.
     LastOperation,
-    /// Everything else, which a client of bindings has no business to call.
+    /// Everything else; a client of bindings does not need it.
     Unknown,
 }
 
-/// A route with the ids of its path, percent-decoded once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
-    pub route: Route,
-    pub instance: Option<String>,
-    pub binding: Option<String>,
-}
+/// A route with the id of the instance and that of the binding.
+pub(super) type Target = remote::Target<Route>;
 
-impl Target {
-    /// Reads the raw path. The path is split before it is decoded, so that an encoded `/` stays part of an id.
-    pub(super) fn read(method: &Method, path: &str) -> Self {
-        let unknown = Self { route: Route::Unknown, instance: None, binding: None };
-        let decoded: Result<Vec<_>, _> =
-            path.split('/').map(|segment| percent_decode_str(segment).decode_utf8()).collect();
-        let Ok(segments) = decoded else { return unknown };
-        let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
-
-        let (route, instance, binding) = match (method.as_str(), segments.as_slice()) {
-            ("GET", ["", "v2", "catalog"]) => (Route::Catalog, None, None),
-            ("GET", ["", "v2", "service_instances", instance]) => {
-                (Route::FetchInstance, Some(*instance), None)
-            }
-            (method, ["", "v2", "service_instances", instance, "service_bindings", binding]) => {
-                let route = match method {
-                    "PUT" => Route::Bind,
-                    "GET" => Route::Fetch,
-                    "DELETE" => Route::Unbind,
-                    _ => return unknown,
-                };
-                (route, Some(*instance), Some(*binding))
-            }
-            (
-                "GET",
-                ["", "v2", "service_instances", instance, "service_bindings", binding, "last_operation"],
-            ) => (Route::LastOperation, Some(*instance), Some(*binding)),
-            _ => return unknown,
-        };
-        Self { route, instance: instance.map(Into::into), binding: binding.map(Into::into) }
-    }
+/// Reads the raw path.
+pub(super) fn target(method: &Method, path: &str) -> Target {
+    Target::read(path, |segments| match (method.as_str(), segments) {
+        ("GET", ["", "v2", "catalog"]) => (Route::Catalog, vec![]),
+        ("GET", ["", "v2", "service_instances", instance]) => (Route::FetchInstance, vec![*instance]),
+        (method, ["", "v2", "service_instances", instance, "service_bindings", binding]) => {
+            let route = match method {
+                "PUT" => Route::Bind,
+                "GET" => Route::Fetch,
+                "DELETE" => Route::Unbind,
+                _ => return (Route::Unknown, vec![]),
+            };
+            (route, vec![*instance, *binding])
+        }
+        ("GET", ["", "v2", "service_instances", instance, "service_bindings", binding, "last_operation"]) => {
+            (Route::LastOperation, vec![*instance, *binding])
+        }
+        _ => (Route::Unknown, vec![]),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn target(method: Method, path: &str) -> (Route, Option<String>, Option<String>) {
-        let Target { route, instance, binding } = Target::read(&method, path);
-        (route, instance, binding)
-    }
-
     #[test]
     fn ids_are_decoded_exactly_once() {
         assert_eq!(
-            target(Method::PUT, "/v2/service_instances/a%2Fb%2525/service_bindings/k"),
-            (Route::Bind, Some("a/b%25".to_owned()), Some("k".to_owned()))
+            target(&Method::PUT, "/v2/service_instances/a%2Fb%2525/service_bindings/k"),
+            Target { route: Route::Bind, ids: vec!["a/b%25".to_owned(), "k".to_owned()] }
         );
     }
 
     #[test]
     fn an_id_with_a_bare_slash_leads_nowhere() {
-        let (route, ..) = target(Method::PUT, "/v2/service_instances/a/b/service_bindings/k");
-        assert_eq!(route, Route::Unknown);
+        let target = target(&Method::PUT, "/v2/service_instances/a/b/service_bindings/k");
+        assert_eq!(target.route, Route::Unknown);
     }
 
     #[test]
     fn bytes_that_are_no_text_lead_nowhere() {
-        let (route, ..) = target(Method::GET, "/v2/service_instances/%ff");
-        assert_eq!(route, Route::Unknown);
+        assert_eq!(target(&Method::GET, "/v2/service_instances/%ff").route, Route::Unknown);
     }
 }

@@ -1,7 +1,7 @@
-//! The strict checks that need no state but that of the tokens: who calls, query, body.
+//! The strict checks that need no state except the tokens: caller, query, body.
 //!
-//! They run in a fixed order, and the first one that fails is the answer. A call that passes them all is an
-//! [`Operation`] with the [`Session`] that it is done in.
+//! They run in a fixed order, and the first failed check determines the answer. A call that passes all of them becomes
+//! an [`Operation`] with the [`Session`] of its caller.
 
 use axum::{
     body::Bytes,
@@ -16,7 +16,7 @@ use super::{
     operation::{Change, Operation, Wish},
     query::ListQuery,
     record::Rule,
-    route::{Route, Target},
+    route::Route,
     uaa::{GrantRequest, Session, Uaa},
 };
 use crate::remote::{self, reading};
@@ -24,18 +24,18 @@ use crate::remote::{self, reading};
 const MAX_URL_BYTES: usize = 8_000;
 const MAX_NAME: usize = 255;
 
-/// A call as it came in.
+/// A request as the fake received it.
 pub(super) type Request = remote::Request<Route>;
 
 /// An admitted call.
 #[derive(Clone, Debug)]
-pub(super) struct Admitted {
-    pub operation: Operation,
-    /// Nothing where anybody may ask.
-    pub session: Option<Session>,
+pub struct Admitted {
+    pub(super) operation: Operation,
+    /// Nothing if the call needs no token.
+    pub(super) session: Option<Session>,
 }
 
-/// Turns a call into what it asks for.
+/// Checks a request, and returns the operation that it asks for.
 pub(super) fn admit(request: &Request, uaa: &Uaa) -> Result<Admitted, Refusal> {
     check_length(&request.uri)?;
     let session = match request.target.route {
@@ -55,9 +55,10 @@ fn check_length(uri: &Uri) -> Result<(), Refusal> {
 }
 
 fn operation(request: &Request) -> Result<Operation, Refusal> {
-    let Request { target: Target { route, id: guid }, uri, headers, body } = request;
+    let Request { target, uri, headers, body } = request;
+    let route = &target.route;
     let query = || ListQuery::read(uri, *route);
-    let guid = || query().map(|_| guid.clone().unwrap_or_default());
+    let guid = || query().map(|_| target.id().unwrap_or_default().to_owned());
     Ok(match route {
         Route::Unknown => {
             let detail = format!("there is nothing at `{}`", uri.path());

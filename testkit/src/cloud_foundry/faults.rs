@@ -8,22 +8,22 @@ use crate::remote::Fault;
 
 /// Errors that Cloud Foundry answers with.
 impl Fault {
-    /// An error of the API, or one that looks like it.
+    /// An error in the shape of the API's errors.
     #[must_use]
     pub fn error(status: StatusCode, code: u32, title: &str, detail: &str) -> Self {
         Self::Status(status, json!({ "errors": [{ "code": code, "title": title, "detail": detail }] }))
     }
 
-    /// 404 of the router in front, which knows no way to the API while that is down.
+    /// 404 of the router in front of the API while the API is down.
     #[must_use]
     pub const fn unknown_route() -> Self {
-        Self::Text(
+        Self::PlainText(
             StatusCode::NOT_FOUND,
             "404 Not Found: Requested route ('api.cf.example.com') does not exist.\n",
         )
     }
 
-    /// 503: the credentials are in CredHub, and that does not answer. For [`Route::Details`](super::Route::Details).
+    /// 503: CredHub has the credentials and does not answer. For [`Route::Details`](super::Route::Details).
     #[must_use]
     pub fn credhub_is_down() -> Self {
         let detail = "Fetching credentials from CredHub failed; reason: Connection refused";

@@ -1,57 +1,57 @@
-//! What a test may look at afterwards: calls, breaches of the rules, keys.
+//! The record that a test reads afterwards: calls, violations of the rules, keys.
 
 use std::{collections::BTreeMap, fmt};
 
 use serde_json::{Map, Value};
 
 use super::{estate::OperationState, pace::Work, route::Route, uaa::Grant};
-use crate::{broker::FieldNames, remote};
+use crate::remote::{self, Caller, FieldNames};
 
 /// A rule that a client can break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rule {
-    /// Call only what is there.
+    /// Call only known endpoints.
     KnownRoute,
-    /// Show a token that the UAA handed out, as `Authorization: bearer`.
+    /// Show a token of the UAA as `Authorization: bearer`.
     Authorization,
-    /// Show no token whose `expires_in` is over.
+    /// Show no expired token.
     FreshToken,
-    /// Ask for no more than the [limit](super::Builder::limit) allows.
+    /// Send no more requests than the [limit](super::Builder::limit) allows.
     RateLimit,
-    /// Look no more keys and jobs up one by one than [allowed](super::Builder::look_ups): a list shows many.
+    /// Send no more look-ups of single keys and jobs than [allowed](super::Builder::look_ups), because lists show many.
     OneByOne,
-    /// Keep request lines within what routers pass on: 8,000 bytes.
+    /// Send no request line of more than 8,000 bytes, because routers refuse longer ones.
     UrlLength,
-    /// Send known query parameters, once each, with values that they can have.
+    /// Send only known query parameters, once each, with valid values.
     Query,
-    /// Ask for pages of 1 to 5,000, and count them from 1.
+    /// Ask for pages of 1 to 5,000 resources, from page 1.
     PerPage,
     /// Declare a body as `application/json`.
     ContentType,
-    /// Send a body of the documented fields, within their limits.
+    /// Send a body with the documented fields, within their limits.
     Body,
     /// Send labels and annotations that the API accepts.
     Metadata,
-    /// Make service keys, not bindings of apps.
+    /// Create service keys only, not bindings of apps.
     KeyType,
-    /// Send the UAA a form of known parameters, once each, and secrets nowhere but in its body and in `Authorization`.
+    /// Send the UAA a form with known parameters, once each, and secrets only in its body and in `Authorization`.
     TokenForm,
     /// Log in to the UAA as a client in exactly one way, with the right secret.
     Client,
-    /// Ask for a grant that the client may have.
+    /// Ask for a grant that the client may use.
     GrantType,
     /// Show the UAA a user's right password.
     Password,
 }
 
-/// One breach of the rules.
+/// One violation of a rule.
 pub type Violation = remote::Violation<Rule>;
 
-/// One call, from its arrival on.
-pub type Call = remote::Call<Route, Grant>;
+/// One call, recorded on its arrival.
+pub type Call = remote::Call<Route, Caller<Grant>>;
 
-/// One service key that is there: made, being made, being deleted, or left where one of these failed. `Debug` shows
-/// the names of parameters and credentials only.
+/// One service key that exists, also if its creation or deletion is under way or has failed. `Debug` shows only the
+/// names of parameters and credentials.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Key {
@@ -61,7 +61,7 @@ pub struct Key {
     pub name: String,
     /// The GUID of its instance.
     pub instance: String,
-    /// 1 for the first key that was ever asked for, 2 for the next one.
+    /// 1 for the first key that clients asked for, 2 for the next one.
     pub number: u64,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
@@ -69,20 +69,20 @@ pub struct Key {
     pub annotations: BTreeMap<String, String>,
     /// The parameters of the request.
     pub parameters: Map<String, Value>,
-    /// What the broker handed out; nothing before that.
+    /// The credentials that the broker returned; nothing before that.
     pub credentials: Option<Map<String, Value>>,
-    /// What was, or is, done to it last.
+    /// The last operation on it.
     pub last_operation: LastOperation,
 }
 
 /// `last_operation` of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastOperation {
-    /// What it is.
+    /// The kind of the operation.
     pub work: Work,
-    /// How far it is.
+    /// Its progress.
     pub state: OperationState,
-    /// What the broker said of it.
+    /// The broker's description.
     pub description: String,
 }
 
@@ -97,7 +97,7 @@ impl LastOperation {
 }
 
 impl Key {
-    /// Whether it was made with success, and nobody has begun to delete it.
+    /// Whether its creation succeeded and no deletion has begun.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.last_operation.is(Work::Create, OperationState::Succeeded)
@@ -135,14 +135,14 @@ impl fmt::Debug for Key {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnderWay {
-    /// What is being done.
+    /// The kind of the work.
     pub work: Work,
     /// The GUID of the key.
     pub key: String,
     /// The name of the key.
     pub name: String,
-    /// The GUID of its job; of the first one, where a deletion was asked for several times.
+    /// The GUID of its job; the first one, if clients asked for the deletion several times.
     pub job: String,
-    /// How often anybody looked so far.
+    /// The number of looks at it so far.
     pub looks: usize,
 }

@@ -1,14 +1,13 @@
-//! Where a call goes: door, method and path.
+//! The endpoints, by host, method and path.
 
 use axum::http::Method;
-use percent_encoding::percent_decode_str;
 
 use crate::remote;
 
 /// An endpoint of the Cloud Controller or of the UAA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Route {
-    /// `GET /`: where everything is.
+    /// `GET /`: the links to all APIs.
     Root,
     /// `GET /v3`.
     ApiRoot,
@@ -38,13 +37,13 @@ pub enum Route {
     Job,
     /// `POST /oauth/token`, at the UAA.
     Token,
-    /// Everything else, which a client of service keys has no business to call.
+    /// Everything else; a client of service keys does not need it.
     Unknown,
 }
 
 /// The two hosts of a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Door {
+pub enum Door {
     Api,
     Uaa,
 }
@@ -52,54 +51,48 @@ pub(super) enum Door {
 /// A route with the GUID of its path.
 pub(super) type Target = remote::Target<Route>;
 
-impl Target {
-    /// Reads the raw path. The path is split before it is decoded, so that an encoded `/` stays part of a GUID.
-    pub(super) fn read(door: Door, method: &Method, path: &str) -> Self {
-        let decoded: Result<Vec<_>, _> =
-            path.split('/').map(|segment| percent_decode_str(segment).decode_utf8()).collect();
-        let segments = decoded.unwrap_or_default();
-        let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+/// Reads the raw path.
+pub(super) fn target(door: Door, method: &Method, path: &str) -> Target {
+    Target::read(path, |segments| {
         let (route, guid) = match door {
-            Door::Api => Self::at_the_api(method.as_str(), &segments),
-            Door::Uaa => match (method.as_str(), segments.as_slice()) {
+            Door::Api => at_the_api(method.as_str(), segments),
+            Door::Uaa => match (method.as_str(), segments) {
                 ("POST", ["", "oauth", "token"]) => (Route::Token, None),
                 _ => (Route::Unknown, None),
             },
         };
         match guid {
-            Some("") => Self { route: Route::Unknown, id: None },
-            guid => Self { route, id: guid.map(Into::into) },
+            Some("") => (Route::Unknown, Vec::new()),
+            guid => (route, Vec::from_iter(guid)),
         }
-    }
+    })
+}
 
-    fn at_the_api<'a>(method: &str, segments: &[&'a str]) -> (Route, Option<&'a str>) {
-        match (method, segments) {
-            ("GET", ["", ""]) => (Route::Root, None),
-            ("GET", ["", "v3"]) => (Route::ApiRoot, None),
-            ("GET", ["", "v3", "organizations"]) => (Route::Organizations, None),
-            ("GET", ["", "v3", "spaces"]) => (Route::Spaces, None),
-            ("GET", ["", "v3", "service_instances"]) => (Route::Instances, None),
-            ("GET", ["", "v3", "service_instances", guid]) => (Route::Instance, Some(guid)),
-            ("GET", ["", "v3", "jobs", guid]) => (Route::Job, Some(guid)),
-            ("GET", ["", "v3", "service_credential_bindings"]) => (Route::Keys, None),
-            ("POST", ["", "v3", "service_credential_bindings"]) => (Route::Create, None),
-            (method, ["", "v3", "service_credential_bindings", guid]) => {
-                let route = match method {
-                    "GET" => Route::Key,
-                    "PATCH" => Route::Update,
-                    "DELETE" => Route::Delete,
-                    _ => Route::Unknown,
-                };
-                (route, Some(guid))
-            }
-            ("GET", ["", "v3", "service_credential_bindings", guid, "details"]) => {
-                (Route::Details, Some(guid))
-            }
-            ("GET", ["", "v3", "service_credential_bindings", guid, "parameters"]) => {
-                (Route::Parameters, Some(guid))
-            }
-            _ => (Route::Unknown, None),
+fn at_the_api<'a>(method: &str, segments: &[&'a str]) -> (Route, Option<&'a str>) {
+    match (method, segments) {
+        ("GET", ["", ""]) => (Route::Root, None),
+        ("GET", ["", "v3"]) => (Route::ApiRoot, None),
+        ("GET", ["", "v3", "organizations"]) => (Route::Organizations, None),
+        ("GET", ["", "v3", "spaces"]) => (Route::Spaces, None),
+        ("GET", ["", "v3", "service_instances"]) => (Route::Instances, None),
+        ("GET", ["", "v3", "service_instances", guid]) => (Route::Instance, Some(guid)),
+        ("GET", ["", "v3", "jobs", guid]) => (Route::Job, Some(guid)),
+        ("GET", ["", "v3", "service_credential_bindings"]) => (Route::Keys, None),
+        ("POST", ["", "v3", "service_credential_bindings"]) => (Route::Create, None),
+        (method, ["", "v3", "service_credential_bindings", guid]) => {
+            let route = match method {
+                "GET" => Route::Key,
+                "PATCH" => Route::Update,
+                "DELETE" => Route::Delete,
+                _ => Route::Unknown,
+            };
+            (route, Some(guid))
         }
+        ("GET", ["", "v3", "service_credential_bindings", guid, "details"]) => (Route::Details, Some(guid)),
+        ("GET", ["", "v3", "service_credential_bindings", guid, "parameters"]) => {
+            (Route::Parameters, Some(guid))
+        }
+        _ => (Route::Unknown, None),
     }
 }
 
@@ -108,7 +101,7 @@ mod tests {
     use super::*;
 
     fn route(door: Door, method: Method, path: &str) -> Route {
-        Target::read(door, &method, path).route
+        target(door, &method, path).route
     }
 
     #[test]
@@ -121,8 +114,8 @@ mod tests {
 
     #[test]
     fn a_guid_is_one_segment_that_is_decoded_once() {
-        let target = Target::read(Door::Api, &Method::GET, "/v3/jobs/a%2Fb%2525");
-        assert_eq!(target, Target { route: Route::Job, id: Some("a/b%25".into()) });
+        let found = target(Door::Api, &Method::GET, "/v3/jobs/a%2Fb%2525");
+        assert_eq!(found, Target { route: Route::Job, ids: vec!["a/b%25".into()] });
         assert_eq!(route(Door::Api, Method::GET, "/v3/jobs/a/b"), Route::Unknown);
         assert_eq!(route(Door::Api, Method::GET, "/v3/jobs/"), Route::Unknown);
         assert_eq!(route(Door::Api, Method::GET, "/v3/jobs/%ff"), Route::Unknown);

@@ -1,6 +1,6 @@
-//! What makes a remote side a Cloud Foundry.
+//! Cloud Foundry as a remote side.
 
-use axum::http::{HeaderName, Method};
+use axum::http::{Method, StatusCode};
 
 use super::{
     admission::{Admitted, Request, admit},
@@ -8,19 +8,19 @@ use super::{
     limit::Meter,
     operation::Operation,
     record::Rule,
-    route::{Door, Route, Target},
+    route::{Door, Route, Target, target},
     state::State,
     uaa::{Grant, Uaa},
 };
-use crate::remote::{Admission, Side};
+use crate::remote::{Admission, Caller, Header, Side, numbered};
 
 /// The Cloud Controller and the UAA.
-pub(super) struct CloudFoundry {
-    pub uaa: Uaa,
-    pub state: State,
-    pub meter: Meter,
-    /// How many look-ups of single keys and jobs are left; nothing where there is no end of them.
-    pub look_ups: Option<usize>,
+pub struct CloudFoundry {
+    pub(super) uaa: Uaa,
+    pub(super) state: State,
+    pub(super) meter: Meter,
+    /// How many look-ups of single keys and jobs are left; nothing if they are not limited.
+    pub(super) look_ups: Option<usize>,
 }
 
 impl CloudFoundry {
@@ -28,7 +28,7 @@ impl CloudFoundry {
         Self { uaa, state, meter: Meter::default(), look_ups }
     }
 
-    /// A look-up too many is answered all the same: nothing is wrong with it but that there are others.
+    /// Counts a look-up. The fake answers a look-up over the limit anyway: only its number is wrong.
     fn count_look_up(&mut self, route: Route) -> Option<(Rule, String)> {
         if !matches!(route, Route::Key | Route::Job) {
             return None;
@@ -51,18 +51,30 @@ impl Side for CloudFoundry {
     type Door = Door;
     type Route = Route;
     type Rule = Rule;
-    type Grant = Grant;
+    type Details = Caller<Grant>;
     type Admitted = Admitted;
 
     const NAME: &'static str = "Cloud Foundry";
-    const REQUEST_ID: HeaderName = HeaderName::from_static("x-vcap-request-id");
+    const DOORS: &'static [(Door, &'static str)] =
+        &[(Door::Api, "fake-cloud-controller"), (Door::Uaa, "fake-uaa")];
 
     fn target(door: Door, method: &Method, path: &str) -> Target {
-        Target::read(door, method, path)
+        target(door, method, path)
     }
 
     fn is_secret(route: Route) -> bool {
         route == Route::Token
+    }
+
+    fn success(route: Route) -> StatusCode {
+        match route {
+            Route::Create | Route::Delete => StatusCode::ACCEPTED,
+            _ => StatusCode::OK,
+        }
+    }
+
+    fn headers(_request: &Request, number: usize, _status: StatusCode) -> Vec<Header> {
+        numbered("x-vcap-request-id", number)
     }
 
     fn admit(&mut self, request: &Request) -> Result<Admission<Self>, Refusal> {
@@ -77,7 +89,8 @@ impl Side for CloudFoundry {
             _ => None,
         };
         let login = admitted.session.as_ref().map(|session| session.login.clone());
-        Ok(Admission { admitted, login, grant, headers, reproach: self.count_look_up(route) })
+        let details = Some(Caller { login, grant });
+        Ok(Admission { admitted, details, headers, reproach: self.count_look_up(route) })
     }
 
     fn over_limit() -> Refusal {

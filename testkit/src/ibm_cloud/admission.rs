@@ -1,7 +1,7 @@
-//! The strict checks that need no state but that of the tokens: who calls, query, body.
+//! The strict checks that need no state except the tokens: caller, query, body.
 //!
-//! They run in a fixed order, and the first one that fails is the answer. A call that passes them all is an
-//! [`Operation`] with the [`Session`] that it is done in.
+//! They run in a fixed order, and the first failed check determines the answer. A call that passes all of them becomes
+//! an [`Operation`] with the [`Session`] of its caller.
 
 use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
@@ -17,18 +17,18 @@ use crate::remote::{self, reading};
 
 const MAX_NAME: usize = 180;
 
-/// A call as it came in.
+/// A request as the fake received it.
 pub(super) type Request = remote::Request<Route>;
 
 /// An admitted call.
 #[derive(Clone, Debug)]
-pub(super) struct Admitted {
-    pub operation: Operation,
-    /// Nothing where anybody may ask.
-    pub session: Option<Session>,
+pub struct Admitted {
+    pub(super) operation: Operation,
+    /// Nothing if the call needs no token.
+    pub(super) session: Option<Session>,
 }
 
-/// Turns a call into what it asks for.
+/// Checks a request, and returns the operation that it asks for.
 pub(super) fn admit(request: &Request, iam: &Iam) -> Result<Admitted, Refusal> {
     let route = request.target.route;
     let session = match route {
@@ -39,8 +39,8 @@ pub(super) fn admit(request: &Request, iam: &Iam) -> Result<Admitted, Refusal> {
 }
 
 fn operation(request: &Request) -> Result<Operation, Refusal> {
-    let remote::Request { target: remote::Target { route, id }, uri, headers, body } = request;
-    let (route, id) = (*route, id.clone().unwrap_or_default());
+    let Request { target, uri, headers, body } = request;
+    let (route, id) = (target.route, target.id().unwrap_or_default().to_owned());
     let query = reading::query(uri, parameters(route))
         .map_err(|detail| Refusal::bad_request(route, Rule::Query, detail))?;
     let body = body.as_deref();
@@ -96,7 +96,7 @@ fn operation(request: &Request) -> Result<Operation, Refusal> {
     })
 }
 
-/// The query parameters of a route. IBM Cloud knows more: what is not here, the fake can't do.
+/// The query parameters of a route that the fake supports. IBM Cloud has more.
 const fn parameters(route: Route) -> &'static [&'static str] {
     match route {
         Route::ServiceIds => &["account_id", "name", "pagesize", "pagetoken"],
@@ -119,7 +119,7 @@ const fn parameters(route: Route) -> &'static [&'static str] {
     }
 }
 
-/// Names are of the letters, digits and signs that the API's documentation lists.
+/// Checks that a name has only the characters that the API's documentation lists.
 fn check_name(route: Route, name: &str) -> Result<(), Refusal> {
     let refused = |detail: String| Err(Refusal::bad_request(route, Rule::Body, detail));
     if name.is_empty() || name.chars().count() > MAX_NAME {

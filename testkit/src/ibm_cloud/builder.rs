@@ -1,41 +1,38 @@
-//! How a fake IBM Cloud is put together.
+//! The options of a fake IBM Cloud.
 
-use std::{io, num::NonZeroU32, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::{
     estate::Instance,
-    fake::FakeIbmCloud,
     iam::{Iam, Login},
     quirks::Quirks,
-    record::Rule,
     route::Door,
     side::IbmCloud,
     state::State,
 };
 use crate::{
-    broker::{CredentialsRecipe, ReservedPort, TlsIdentity},
-    remote::{Host, Shared},
-    server::Server,
+    broker::CredentialsRecipe,
+    remote::{self, Hosts, ListenError},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// An IBM Cloud that is not running yet; see [`FakeIbmCloud::builder`] for what it has from the start.
+/// An IBM Cloud that is not running yet; [`FakeIbmCloud::builder`](super::FakeIbmCloud::builder) lists the defaults.
+/// The port is that of the Resource Controller. To answer 429 without breaking a rule, use
+/// [`Fault::too_many_requests`](super::Fault::too_many_requests).
+pub type Builder = remote::Builder<IbmSetup>;
+
+/// The options that only an IBM Cloud has.
 #[derive(Debug)]
-#[must_use]
-pub struct Builder {
+pub struct IbmSetup {
     instances: Vec<Instance>,
     logins: Vec<Login>,
     token_lifetime: Duration,
     credentials: CredentialsRecipe,
     quirks: Quirks,
     service_id_limit: Option<usize>,
-    tls: Option<TlsIdentity>,
-    port: Option<ReservedPort>,
-    tolerated: Vec<Rule>,
-    limit: Option<NonZeroU32>,
 }
 
 /// A fake IBM Cloud does not start.
@@ -44,16 +41,13 @@ pub enum StartError {
     /// Two logins share a name.
     #[error("there are two logins of the name `{0}`")]
     Login(String),
-    /// The certificate can't be served.
-    #[error("can't serve the certificate")]
-    Tls(#[from] rustls::Error),
-    /// No thread, no runtime or no port.
-    #[error("can't listen on 127.0.0.1")]
-    Listen(#[from] io::Error),
+    /// It can't listen.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
 }
 
-impl Builder {
-    pub(super) fn new() -> Self {
+impl Default for IbmSetup {
+    fn default() -> Self {
         Self {
             instances: vec![Instance::new("training-app-db")],
             logins: vec![
@@ -64,107 +58,71 @@ impl Builder {
             credentials: CredentialsRecipe::default(),
             quirks: Quirks::default(),
             service_id_limit: None,
-            tls: None,
-            port: None,
-            tolerated: Vec::new(),
-            limit: None,
         }
     }
+}
 
-    /// Adds an instance. Others may have the same name.
+impl Builder {
+    /// Adds an instance. Several instances may have the same name.
     pub fn instance(mut self, instance: Instance) -> Self {
-        self.instances.push(instance);
+        self.setup.instances.push(instance);
         self
     }
 
-    /// Takes the instances out again that have been added, and the one that is there from the start.
+    /// Removes all instances, also the default one.
     pub fn without_instances(mut self) -> Self {
-        self.instances.clear();
+        self.setup.instances.clear();
         self
     }
 
-    /// Adds somebody with an API key, or a trusted profile.
+    /// Adds a user with an API key, or a trusted profile.
     pub fn login(mut self, login: Login) -> Self {
-        self.logins.push(login);
+        self.setup.logins.push(login);
         self
     }
 
-    /// Takes the logins out again that have been added, and those that are there from the start.
+    /// Removes all logins, also the default ones.
     pub fn without_logins(mut self) -> Self {
-        self.logins.clear();
+        self.setup.logins.clear();
         self
     }
 
-    /// How long tokens are good; IAM tells clients in whole seconds.
+    /// Sets the lifetime of tokens; IAM reports it in whole seconds.
     pub const fn token_lifetime(mut self, lifetime: Duration) -> Self {
-        self.token_lifetime = lifetime;
+        self.setup.token_lifetime = lifetime;
         self
     }
 
-    /// How the credentials of keys are made, by the broker behind the Resource Controller.
+    /// Sets how the broker behind the Resource Controller creates credentials.
     pub fn credentials(mut self, recipe: CredentialsRecipe) -> Self {
-        self.credentials = recipe;
+        self.setup.credentials = recipe;
         self
     }
 
-    /// What is odd about it.
+    /// Sets the quirks.
     pub const fn quirks(mut self, quirks: Quirks) -> Self {
-        self.quirks = quirks;
+        self.setup.quirks = quirks;
         self
     }
 
-    /// Allows the account so many service IDs.
+    /// Limits the service IDs of the account.
     pub const fn service_id_limit(mut self, service_ids: usize) -> Self {
-        self.service_id_limit = Some(service_ids);
+        self.setup.service_id_limit = Some(service_ids);
         self
     }
+}
 
-    /// Serves https with this certificate, at both hosts.
-    pub fn tls(mut self, identity: TlsIdentity) -> Self {
-        self.tls = Some(identity);
-        self
-    }
+impl remote::Setup for IbmSetup {
+    type Side = IbmCloud;
+    type Error = StartError;
 
-    /// Lets the Resource Controller listen on this port instead of any that is free.
-    pub fn port(mut self, port: ReservedPort) -> Self {
-        self.port = Some(port);
-        self
-    }
-
-    /// Does not hold breaches of this rule against the client; they are answered all the same.
-    pub fn tolerate(mut self, rule: Rule) -> Self {
-        self.tolerated.push(rule);
-        self
-    }
-
-    /// Serves so many requests a second, and as many at once after a rest. Whoever asks for more breaks a rule; for a
-    /// 429 that an honest client can meet see [`Fault::too_many_requests`](super::Fault::too_many_requests).
-    pub const fn limit(mut self, requests_per_second: NonZeroU32) -> Self {
-        self.limit = Some(requests_per_second);
-        self
-    }
-
-    /// Starts IAM and the Resource Controller on 127.0.0.1.
-    ///
-    /// # Errors
-    /// Two logins share a name, or there is no port, thread or certificate to be had.
-    pub async fn start(self) -> Result<FakeIbmCloud, StartError> {
+    fn into_side(self, _hosts: &Hosts<Door>) -> Result<IbmCloud, StartError> {
         check_names(&self.logins)?;
-        let acceptor = self.tls.as_ref().map(TlsIdentity::acceptor).transpose()?;
-        let port = self.port.map_or_else(ReservedPort::take, Ok)?;
-        let iam_port = ReservedPort::take()?;
-
         let account = Uuid::new_v4().simple().to_string();
         let iam = Iam::new(account.clone(), self.logins, self.token_lifetime);
         let mut state = State::new(account, self.instances, self.credentials, self.quirks);
         state.service_id_limit = self.service_id_limit;
-        let shared = Arc::new(Shared::new(IbmCloud { iam, state }, self.tolerated, self.limit));
-        let host = |door| Host { door, shared: Arc::clone(&shared) };
-        let controller = host(Door::ResourceController);
-        let controller =
-            Server::start("fake-resource-controller", controller, acceptor.clone(), port).await?;
-        let iam = Server::start("fake-iam", host(Door::Iam), acceptor, iam_port).await?;
-        Ok(FakeIbmCloud::new(shared, controller, iam, self.tls))
+        Ok(IbmCloud { iam, state })
     }
 }
 

@@ -1,15 +1,15 @@
 //! A strict, stateful IBM Cloud, as a client of resource keys sees it: the Resource Controller's API v2, and of IAM
 //! the tokens, the service IDs, the access policies and the roles.
 //!
-//! The two listen on ports of their own, as they are on hosts of their own in the field. Answers have the shapes of
-//! IBM's own client, [`go_client()`], by which it is checked, and of its documentation. It is stricter than real ones in that it refuses, and holds against the client,
-//! whatever is undocumented, malformed or careless. What it does not know it refuses too: other resources, filters by
-//! time, history and activity, API keys of service IDs, access groups. What real ones do only now and then is among the
-//! [`Quirks`].
+//! The two listen on separate ports, as real ones have separate hosts. Answers have the shapes of IBM's documentation
+//! and of IBM's own client in [`go_client()`], which checks the fake. The fake is stricter than a real IBM Cloud: it
+//! refuses undocumented, malformed or careless calls, and records them as violations. It also refuses features that it
+//! does not have: other resources, filters by time, history and activity, API keys of service IDs, access groups.
+//! Occasional behaviour of real ones is in [`Quirks`].
 //!
-//! Habits of the real one that a client trips over, each with where it is known from:
+//! The fake has these habits of real ones that clients stumble over:
 //!
-//! | habit | here | known from |
+//! | habit | here | source |
 //! |---|---|---|
 //! | Cloud Databases have no service roles: a named role is refused | [`Instance::database`] | `IBM-Cloud/terraform-provider-ibm`, issues 1387 and 5391 |
 //! | `Reader`, `Writer` and `Manager` go by name, all other roles by CRN; `NONE` means no role | every creation | `IBM/platform-services-go-sdk`: `resource_controller_v2.go`, `CreateResourceKeyOptions.Role`; `terraform-provider-ibm`: `ibm/flex/structures.go`, `FindRoleByName` |
@@ -17,12 +17,11 @@
 //! | A new key does not show for minutes | [`Quirks::looks_without_new_keys`] | `terraform-provider-ibm`: `resource_ibm_resource_key.go`, `resourceIBMResourceKeyRead` |
 //! | An auditing instance has one `service_key`, whatever keys it has; it is shown to callers with the role Manager, and outlives the keys | [`Instance::auditing`] | IBM's page "Managing service keys" of Activity Tracker, `service_keys.md` |
 //!
-//! Nobody documents the codes and words with which the limits of keys and service IDs are refused, nor those of a call
-//! for a key that is gone; clients should go by the status and show the words as they are.
+//! IBM does not document the error codes for exceeded limits of keys and service IDs, nor those for deleted keys.
+//! Clients should use the status, and show the message as it is.
 //!
-//! A call of either host goes through typed stages: `route` reads where it goes, `admission` turns it into an
-//! `Operation` or a refusal, with the session that `iam` finds for its token, `state` or `iam` applies it, and faults
-//! say whether and how its answer is spoiled.
+//! `side` connects it with the common stages of a call: `route` reads the path, `admission` returns an `Operation` or a
+//! refusal, with the session that `iam` finds for its token, and `state` or `iam` applies the operation.
 
 mod admission;
 mod answer;
@@ -40,9 +39,9 @@ mod side;
 mod state;
 
 pub use crate::{
-    broker::{CredentialsRecipe, ReservedPort, TlsIdentity},
+    broker::CredentialsRecipe,
     gate::{Gate, Moment},
-    remote::{Fault, GoClient, GoClientError, Injection},
+    remote::{Fault, GoClient, GoClientError, Injection, ListenError, ReservedPort, TlsIdentity},
     wait::WaitError,
 };
 pub use axum::http::StatusCode;

@@ -1,57 +1,57 @@
-//! What a test may look at afterwards: calls, breaches of the rules, and what exists.
+//! The record that a test reads afterwards: calls, violations of the rules, keys, service IDs and policies.
 
 use std::fmt;
 
 use serde_json::{Map, Value};
 
 use super::{iam::Grant, route::Route};
-use crate::{broker::FieldNames, remote};
+use crate::remote::{self, Caller, FieldNames};
 
 /// A rule that a client can break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rule {
-    /// Call only what is there.
+    /// Call only known endpoints.
     KnownRoute,
-    /// Show a token that IAM handed out, as `Authorization: Bearer`.
+    /// Show a token of IAM as `Authorization: Bearer`.
     Authorization,
-    /// Show no token whose `expires_in` is over.
+    /// Show no expired token.
     FreshToken,
-    /// Ask for no more than the [limit](super::Builder::limit) allows.
+    /// Send no more requests than the [limit](super::Builder::limit) allows.
     RateLimit,
-    /// Send known query parameters, once each, with values that they can have.
+    /// Send only known query parameters, once each, with valid values.
     Query,
-    /// Ask for pages of 1 to 100, and for the next page only with the token of the one before.
+    /// Ask for pages of 1 to 100 objects, and for the next page by the token of the previous one.
     Page,
-    /// Declare a body as what it is.
+    /// Declare the type of a body.
     ContentType,
-    /// Send a body of the documented fields, within their limits.
+    /// Send a body with the documented fields, within their limits.
     Body,
-    /// Ask IAM for a token by a form of known parameters, once each.
+    /// Send IAM a form with known parameters, once each.
     TokenForm,
     /// Ask for a token by API key, or by a compute resource's token with a profile.
     GrantType,
-    /// Show an API key, or a compute resource's token, that is known.
+    /// Show a known API key, or a known token of a compute resource.
     Secret,
-    /// Name the account's own id.
+    /// Name the id of this account.
     Account,
-    /// Name roles that the service has, the base roles by name and all others by CRN. Leave the role out only where the service
-    /// has none: what it is then is not documented.
+    /// Name roles of the service, the base roles by name and all others by CRN. Name no role only if the service has
+    /// none, because IBM does not document a default.
     Role,
     /// Name a service ID that exists.
     ServiceId,
-    /// Make no keys for an instance that is not active.
+    /// Create keys only for active instances.
     ActiveInstance,
-    /// Delete no service ID that keys are still bound to, because they stop working then.
+    /// Delete a service ID after the keys that use it, because they stop working without it.
     SafeOrder,
 }
 
-/// One breach of the rules.
+/// One violation of a rule.
 pub type Violation = remote::Violation<Rule>;
 
-/// One call, from its arrival on.
-pub type Call = remote::Call<Route, Grant>;
+/// One call, recorded on its arrival.
+pub type Call = remote::Call<Route, Caller<Grant>>;
 
-/// One resource key. `Debug` shows the names of parameters and credentials only.
+/// One resource key. `Debug` shows only the names of parameters and credentials.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Key {
@@ -63,20 +63,20 @@ pub struct Key {
     pub name: String,
     /// The GUID of its instance.
     pub instance: String,
-    /// 1 for the first key that was ever made, 2 for the next one.
+    /// 1 for the first key of the account, 2 for the next one.
     pub number: u64,
-    /// The CRN of its role, where it has one.
+    /// The CRN of its role, if it has one.
     pub role: Option<String>,
     /// The parameters of the request.
     pub parameters: Map<String, Value>,
-    /// What was handed out.
+    /// Its credentials.
     pub credentials: Map<String, Value>,
     /// Whether it was deleted.
     pub removed: bool,
 }
 
 impl Key {
-    /// The CRN of the service ID that it was bound to on request.
+    /// The CRN of the service ID that the request named.
     #[must_use]
     pub fn service_id(&self) -> Option<&str> {
         self.parameters.get("serviceid_crn").and_then(Value::as_str)
@@ -105,15 +105,15 @@ impl fmt::Debug for Key {
 pub struct ServiceId {
     /// `ServiceId-` and a UUID.
     pub id: String,
-    /// By which policies call it: `iam-` and the id.
+    /// The name for it in policies: `iam-` and the id.
     pub iam_id: String,
-    /// By which keys call it.
+    /// The name for it in keys.
     pub crn: String,
     /// Its name, which other service IDs may have too.
     pub name: String,
-    /// What it is for.
+    /// Its description.
     pub description: String,
-    /// 1 for the first one that was ever made, 2 for the next one.
+    /// 1 for the first one of the account, 2 for the next one.
     pub number: u64,
 }
 
@@ -123,15 +123,15 @@ pub struct ServiceId {
 pub struct Policy {
     /// A UUID.
     pub id: String,
-    /// The service ID that it is for.
+    /// The service ID that gets access.
     pub iam_id: String,
-    /// The CRNs of the roles that it gives.
+    /// The CRNs of the roles that it grants.
     pub roles: Vec<String>,
-    /// Where: name, operator and value of each attribute.
+    /// The attributes of the resource: name, operator and value.
     pub resource: Vec<(String, String, String)>,
-    /// What it is for.
+    /// Its description.
     pub description: String,
-    /// 1 for the first one that was ever made, 2 for the next one.
+    /// 1 for the first one of the account, 2 for the next one.
     pub number: u64,
 }
 

@@ -1,7 +1,6 @@
-//! Where a call goes: door, method and path.
+//! The endpoints, by host, method and path.
 
 use axum::http::Method;
-use percent_encoding::percent_decode_str;
 
 use crate::remote;
 
@@ -44,13 +43,13 @@ pub enum Route {
     RenameKey,
     /// `DELETE /v2/resource_keys/{id}`.
     DeleteKey,
-    /// Everything else, which a client of resource keys has no business to call.
+    /// Everything else; a client of resource keys does not need it.
     Unknown,
 }
 
 /// The two hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Door {
+pub enum Door {
     Iam,
     ResourceController,
 }
@@ -59,7 +58,7 @@ pub(super) enum Door {
 pub(super) type Target = remote::Target<Route>;
 
 impl Route {
-    /// Whose words its errors are in.
+    /// The host that words the errors of a route.
     pub(super) const fn door(self) -> Door {
         match self {
             Self::Token
@@ -85,27 +84,24 @@ impl Route {
     }
 }
 
-/// Reads the raw path. The path is split before it is decoded, so that the `/` of a CRN, which has to be encoded, stays
-/// part of it.
+/// Reads the raw path. The `/` of a CRN in it must be encoded.
 pub(super) fn target(door: Door, method: &Method, path: &str) -> Target {
-    let decoded: Result<Vec<_>, _> =
-        path.split('/').map(|segment| percent_decode_str(segment).decode_utf8()).collect();
-    let segments = decoded.unwrap_or_default();
-    let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
-    let (route, id) = match door {
-        Door::Iam => at_iam(method.as_str(), &segments),
-        Door::ResourceController => at_the_resource_controller(method.as_str(), &segments),
-    };
-    match id {
-        Some("") => Target { route: Route::Unknown, id: None },
-        id => Target { route, id: id.map(Into::into) },
-    }
+    Target::read(path, |segments| {
+        let (route, id) = match door {
+            Door::Iam => at_iam(method.as_str(), segments),
+            Door::ResourceController => at_the_resource_controller(method.as_str(), segments),
+        };
+        match id {
+            Some("") => (Route::Unknown, Vec::new()),
+            id => (route, Vec::from_iter(id)),
+        }
+    })
 }
 
 fn at_iam<'a>(method: &str, segments: &[&'a str]) -> (Route, Option<&'a str>) {
     match (method, segments) {
         ("POST", ["", "identity", "token"]) => (Route::Token, None),
-        // IBM's own clients have a slash at the end of this path.
+        // IBM's own clients add a slash at the end of this path.
         ("GET", ["", "v1", "serviceids"] | ["", "v1", "serviceids", ""]) => (Route::ServiceIds, None),
         ("POST", ["", "v1", "serviceids"] | ["", "v1", "serviceids", ""]) => (Route::CreateServiceId, None),
         ("GET", ["", "v1", "serviceids", id]) => (Route::ServiceId, Some(id)),
@@ -159,7 +155,7 @@ mod tests {
         let key = |path| target(Door::ResourceController, &Method::GET, path);
         let crn = "crn:v1:bluemix:public:logs:eu-de:a/1:2:resource-key:3";
         let path = "/v2/resource_keys/crn%3Av1:bluemix:public:logs:eu-de:a%2F1:2:resource-key:3";
-        assert_eq!(key(path), Target { route: Route::Key, id: Some(crn.into()) });
+        assert_eq!(key(path), Target { route: Route::Key, ids: vec![crn.into()] });
         assert_eq!(key(&format!("/v2/resource_keys/{crn}")).route, Route::Unknown);
     }
 }

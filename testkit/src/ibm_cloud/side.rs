@@ -1,6 +1,6 @@
-//! What makes a remote side IBM Cloud.
+//! IBM Cloud as a remote side.
 
-use axum::http::{HeaderName, Method, StatusCode};
+use axum::http::{Method, StatusCode};
 
 use super::{
     admission::{Admitted, Request, admit},
@@ -11,23 +11,24 @@ use super::{
     route::{Door, Route, Target, target},
     state::State,
 };
-use crate::remote::{Admission, Side};
+use crate::remote::{Admission, Caller, Header, Side, numbered};
 
 /// IAM and the Resource Controller.
-pub(super) struct IbmCloud {
-    pub iam: Iam,
-    pub state: State,
+pub struct IbmCloud {
+    pub(super) iam: Iam,
+    pub(super) state: State,
 }
 
 impl Side for IbmCloud {
     type Door = Door;
     type Route = Route;
     type Rule = Rule;
-    type Grant = Grant;
+    type Details = Caller<Grant>;
     type Admitted = Admitted;
 
     const NAME: &'static str = "IBM Cloud";
-    const REQUEST_ID: HeaderName = HeaderName::from_static("transaction-id");
+    const DOORS: &'static [(Door, &'static str)] =
+        &[(Door::ResourceController, "fake-resource-controller"), (Door::Iam, "fake-iam")];
 
     fn target(door: Door, method: &Method, path: &str) -> Target {
         target(door, method, path)
@@ -37,13 +38,25 @@ impl Side for IbmCloud {
         route == Route::Token
     }
 
+    fn success(route: Route) -> StatusCode {
+        match route {
+            Route::CreateServiceId | Route::CreatePolicy | Route::CreateKey => StatusCode::CREATED,
+            Route::DeleteServiceId | Route::DeletePolicy | Route::DeleteKey => StatusCode::NO_CONTENT,
+            _ => StatusCode::OK,
+        }
+    }
+
+    fn headers(_request: &Request, number: usize, _status: StatusCode) -> Vec<Header> {
+        numbered("transaction-id", number)
+    }
+
     fn admit(&mut self, request: &Request) -> Result<Admission<Self>, Refusal> {
         let admitted = admit(request, &self.iam)?;
         let grant = match &admitted.operation {
             Operation::Token(request) => Some(request.grant()),
             _ => None,
         };
-        // IAM deletes a service ID all the same, and so does the fake.
+        // IAM carries both calls out, and so does the fake.
         let reproach = match &admitted.operation {
             Operation::DeleteServiceId { id } => self.state.bound_to(id).map(|key| {
                 let detail = format!("the key `{key}` is still bound to the service ID `{id}`");
@@ -53,7 +66,8 @@ impl Side for IbmCloud {
             _ => None,
         };
         let login = admitted.session.as_ref().map(|session| session.login.clone());
-        Ok(Admission { admitted, login, grant, headers: Vec::new(), reproach })
+        let details = Some(Caller { login, grant });
+        Ok(Admission { admitted, details, headers: Vec::new(), reproach })
     }
 
     fn over_limit() -> Refusal {
@@ -75,7 +89,7 @@ impl Side for IbmCloud {
         match (operation, session) {
             (Operation::Token(request), _) => self.iam.grant(request),
             (operation, Some(session)) => self.state.apply(operation, session),
-            // Not reached: all but a token is asked for with a session.
+            // Not reached: only a request for a token has no session.
             (_, None) => Err(Refusal::forbidden(Route::Unknown)),
         }
     }

@@ -1,29 +1,29 @@
-//! What a broker tells the test of itself.
+//! The state that a broker reports to the test.
 
 use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::broker::{FieldNames, Work};
+use crate::{broker::Work, remote::FieldNames};
 
-/// How a broker is.
+/// The state of a broker.
 #[derive(Clone, Debug, Deserialize)]
 pub struct State {
-    /// The bindings that exist, or are being made or deleted, by id.
+    /// The bindings by id, also if their creation or deletion is under way.
     pub bindings: BTreeMap<String, Binding>,
-    /// How many bindings were ever made.
+    /// The number of bindings that the broker has created.
     pub made: usize,
-    /// How often it was asked to make one.
+    /// The number of binds that the broker has received.
     pub binds: usize,
 }
 
-/// One binding. `Debug` shows the names of its credentials only.
+/// One binding. `Debug` shows only the names of its credentials.
 #[derive(Clone, Deserialize)]
 pub struct Binding {
-    /// What the broker hands out.
+    /// Its credentials.
     pub credentials: Map<String, Value>,
-    /// What is under way.
+    /// The operation that is under way.
     pub work: Option<Work>,
 }
 

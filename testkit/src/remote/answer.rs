@@ -1,4 +1,4 @@
-//! What a remote side says: a true answer, or a refusal that may be the caller's fault.
+//! Answers of a remote side: a true answer, or a refusal that may be the caller's fault.
 
 use axum::{
     body::Body,
@@ -9,12 +9,14 @@ use axum::{
 };
 use serde_json::Value;
 
-/// A header whose name and value were checked when a test wrote it down.
+pub(super) const JSON: &str = "application/json; charset=utf-8";
+
+/// A header whose name and value are valid.
 pub(crate) type Header = (HeaderName, HeaderValue);
 
-/// A status with a JSON body, or with none.
-#[derive(Clone, Debug)]
-pub(crate) struct Answer {
+/// A status with a JSON body, or without a body.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
     pub status: StatusCode,
     pub headers: Vec<Header>,
     pub body: Option<Value>,
@@ -39,9 +41,19 @@ impl Answer {
         self
     }
 
+    /// The body as it is sent.
+    pub(super) fn text(&self) -> String {
+        self.body.as_ref().map(Value::to_string).unwrap_or_default()
+    }
+
     pub(crate) fn into_response(self) -> Response<Body> {
-        let body = self.body.map(|body| body.to_string()).unwrap_or_default();
-        let mut response = response(self.status, "application/json; charset=utf-8", body.into());
+        let body = self.text().into();
+        self.into_response_of(body)
+    }
+
+    /// A response with the status and headers of this answer, and another body.
+    pub(super) fn into_response_of(self, body: Body) -> Response<Body> {
+        let mut response = response(self.status, JSON, body);
         set_headers(&mut response, self.headers);
         response
     }
@@ -54,18 +66,25 @@ pub(super) fn response(status: StatusCode, content_type: &'static str, body: Bod
     response
 }
 
-/// Sets headers, in place of those that are there.
+/// Sets headers, and replaces present ones.
 pub(super) fn set_headers(response: &mut Response<Body>, headers: impl IntoIterator<Item = Header>) {
     for (name, value) in headers {
         response.headers_mut().insert(name, value);
     }
 }
 
-/// A call that has no effect.
-#[derive(Clone, Debug)]
-pub(crate) struct Refusal<R> {
+/// Sets headers that are not present yet.
+pub(super) fn add_headers(response: &mut Response<Body>, headers: impl IntoIterator<Item = Header>) {
+    for (name, value) in headers {
+        response.headers_mut().entry(name).or_insert(value);
+    }
+}
+
+/// The answer to a call that has no effect.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal<R> {
     pub answer: Answer,
-    /// The rule that the caller broke, with what was wrong; nothing where a correct client can meet this too.
+    /// The rule that the caller broke, and how; nothing if a correct client can receive this answer too.
     pub breach: Option<(R, String)>,
 }
 
@@ -75,7 +94,7 @@ impl<R> Refusal<R> {
         Self { answer: answer.into(), breach: Some((rule, detail.into())) }
     }
 
-    /// A refusal that is nobody's fault.
+    /// The caller broke no rule.
     pub(crate) fn blameless(answer: impl Into<Answer>) -> Self {
         Self { answer: answer.into(), breach: None }
     }

@@ -1,44 +1,63 @@
-//! The way of a call: takes it through its stages.
+//! The stages of a call.
 
 use std::{future, sync::Arc};
 
 use axum::{
     body::{Body, Bytes, to_bytes},
-    http::{self, HeaderMap, HeaderValue, Response, Uri},
+    http::{self, HeaderMap, Response, StatusCode, Uri},
 };
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 
 use super::{
-    answer::{Answer, Header, set_headers},
-    faults::{Ending, Fault},
-    shared::{Shared, Side},
+    answer::{Answer, add_headers},
+    faults::Fault,
+    shared::Shared,
+    side::Side,
+    spoiled::Ending,
 };
 use crate::{
     gate::{Cut, Moment},
     server::Service,
 };
 
-const MAX_REQUEST_BYTES: usize = 1024 * 1024;
-
-/// A call as it came in.
+/// A request as the fake received it.
 #[derive(Clone)]
-pub(crate) struct Request<R> {
+pub struct Request<R> {
     pub target: Target<R>,
     pub uri: Uri,
     pub headers: HeaderMap,
-    /// Nothing where the body was cut off, or larger than the fake reads.
+    /// Nothing if the body was cut off, or is larger than [`Side::MAX_REQUEST_BYTES`].
     pub body: Option<Bytes>,
 }
 
-/// A route with the id that is part of its path, decoded.
+/// A route with the ids in its path, percent-decoded once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Target<R> {
+pub struct Target<R> {
     pub route: R,
-    pub id: Option<String>,
+    pub ids: Vec<String>,
+}
+
+impl<R> Target<R> {
+    /// Splits the raw path before decoding it, so that an encoded `/` stays part of an id. A path that is not UTF-8 has
+    /// no segments.
+    pub(crate) fn read(path: &str, find: impl for<'a> FnOnce(&[&'a str]) -> (R, Vec<&'a str>)) -> Self {
+        let decoded: Result<Vec<_>, _> =
+            path.split('/').map(|segment| percent_decode_str(segment).decode_utf8()).collect();
+        let segments = decoded.unwrap_or_default();
+        let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+        let (route, ids) = find(&segments);
+        Self { route, ids: ids.into_iter().map(str::to_owned).collect() }
+    }
+
+    /// The id of the object that the call is about: the last one in the path.
+    pub(crate) fn id(&self) -> Option<&str> {
+        self.ids.last().map(String::as_str)
+    }
 }
 
 /// One of the hosts of a remote side.
-pub(crate) struct Host<S: Side> {
+pub(super) struct Host<S: Side> {
     pub door: S::Door,
     pub shared: Arc<Shared<S>>,
 }
@@ -50,8 +69,8 @@ impl<S: Side> Clone for Host<S> {
 }
 
 impl<S: Side> Service for Host<S> {
-    /// One call; [`Cut`] closes its connection. The work is a task of its own, because a server finishes what it has
-    /// begun also where the client hangs up; only the record of the answer depends on the client being there.
+    /// Answers a call. The work is a separate task, because a real server finishes a call even if the client hangs up.
+    /// Only the recorded status depends on the client.
     async fn call(self, request: http::Request<Incoming>) -> Result<Response<Body>, Cut> {
         let Self { door, shared } = self;
         let (head, body) = request.into_parts();
@@ -59,34 +78,50 @@ impl<S: Side> Service for Host<S> {
             target: S::target(door, &head.method, head.uri.path()),
             uri: head.uri,
             headers: head.headers,
-            body: to_bytes(Body::new(body), MAX_REQUEST_BYTES).await.ok(),
+            body: to_bytes(Body::new(body), S::MAX_REQUEST_BYTES).await.ok(),
         };
+        let identity = S::identity(&request.headers);
+        // A client may send a request again by itself after its kept connection was closed, which would hide the fault.
+        if shared.look().was_cut(identity.as_ref()) {
+            return Err(Cut);
+        }
         let number = shared.arrived(&request, head.method);
 
-        match tokio::spawn(work(Arc::clone(&shared), request, number)).await.map_err(|_| Cut)?? {
-            Ending::Response(mut response) => {
-                set_headers(&mut response, request_id::<S>(number));
+        let answering = tokio::spawn(answer(Arc::clone(&shared), request, number));
+        match answering.await.unwrap_or(Err(Cut)).unwrap_or_else(|Cut| Ending::Cut) {
+            Ending::Response(response) => {
                 shared.answered(number, response.status().as_u16());
                 Ok(response)
             }
             Ending::Hang => future::pending().await,
-            Ending::Cut => Err(Cut),
+            Ending::Cut => {
+                shared.look().cut.extend(identity);
+                Err(Cut)
+            }
         }
     }
 }
 
-/// By which the operators of the remote side find a call in their logs.
-fn request_id<S: Side>(number: usize) -> Option<Header> {
-    HeaderValue::from_str(&format!("call-{number}")).ok().map(|value| (S::REQUEST_ID, value))
-}
-
-async fn work<S: Side>(
+async fn answer<S: Side>(
     shared: Arc<Shared<S>>,
     request: Request<S::Route>,
     number: usize,
 ) -> Result<Ending, Cut> {
+    let mut ending = work(&shared, &request, number).await?;
+    if let Ending::Response(response) = &mut ending {
+        let headers = S::headers(&request, number, response.status());
+        add_headers(response, headers);
+    }
+    Ok(ending)
+}
+
+async fn work<S: Side>(
+    shared: &Shared<S>,
+    request: &Request<S::Route>,
+    number: usize,
+) -> Result<Ending, Cut> {
     let route = request.target.route;
-    let admitted = shared.look().admit(&request, number);
+    let admitted = shared.look().admit(request, number);
     let (admitted, headers) = match admitted {
         Ok(admitted) => admitted,
         Err(answer) => return Ok(Ending::Response(answer.into_response())),
@@ -95,26 +130,37 @@ async fn work<S: Side>(
     shared.pass(route, Moment::BeforeEffect).await?;
     let met = shared.look().script.take(&request.target, S::name_of(&admitted));
     let Some(injection) = met else {
-        let mut answer = take_effect(&shared, &admitted, number);
+        let mut answer = shared.change(|inner| inner.carry_out(&admitted, number));
         answer.headers.extend(headers);
         shared.pass(route, Moment::AfterEffect).await?;
         return Ok(Ending::Response(answer.into_response()));
     };
 
-    let answer = match (injection.moment, &injection.fault) {
-        (Moment::AfterEffect, _) | (Moment::BeforeEffect, Fault::Edit(_)) => {
-            take_effect(&shared, &admitted, number)
+    let (fault, delay) = (&injection.fault, injection.fault.delay());
+    let answer = match injection.moment {
+        Moment::AfterEffect => {
+            let answer = shared.change(|inner| inner.carry_out(&admitted, number));
+            tokio::time::sleep(delay).await;
+            answer
         }
-        (Moment::BeforeEffect, Fault::Late) => {
-            shared.change(|inner| inner.late.push((number, admitted)));
-            Answer::bare(http::StatusCode::OK)
+        Moment::BeforeEffect => {
+            tokio::time::sleep(delay).await;
+            shared.change(|inner| {
+                if fault.needs_effect() {
+                    return inner.carry_out(&admitted, number);
+                }
+                match inner.only_check(&admitted, number) {
+                    Ok(()) => {
+                        if matches!(fault, Fault::Late) {
+                            inner.late.push((number, admitted));
+                        }
+                        Answer::bare(StatusCode::OK)
+                    }
+                    Err(refusal) => refusal,
+                }
+            })
         }
-        (Moment::BeforeEffect, _) => Answer::bare(http::StatusCode::OK),
     };
     shared.pass(route, Moment::AfterEffect).await?;
-    Ok(injection.spoil(answer))
-}
-
-fn take_effect<S: Side>(shared: &Shared<S>, admitted: &S::Admitted, number: usize) -> Answer {
-    shared.change(|inner| inner.carry_out(admitted, number))
+    Ok(injection.spoil(answer, S::success(route), request))
 }

@@ -1,7 +1,7 @@
-//! The real, unmodified Go clients of remote sides, so that a fake can't be wrong in a way that suits us; and those that
-//! read what the operator writes.
+//! The real, unmodified Go clients of remote sides, which keep the fakes honest; and clients that read the operator's
+//! objects.
 //!
-//! Each program is built once, in a pinned version, and kept in the user's cache directory.
+//! Each program is built once, in a pinned version, and cached in the user's cache directory.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,7 +19,7 @@ use crate::{
 
 /// The program of one client.
 pub(crate) struct Sources {
-    /// The remote side, as messages call it.
+    /// The name of the remote side in messages.
     pub side: &'static str,
     /// The name of the program's file.
     pub binary: &'static str,
@@ -27,11 +27,11 @@ pub(crate) struct Sources {
     pub module: &'static str,
     pub go_mod: &'static str,
     pub go_sum: &'static str,
-    /// The Go code, by the names of its files.
+    /// The Go code by file name.
     pub code: &'static [(&'static str, &'static str)],
-    /// How long the build takes on a small machine, the first time.
+    /// The time of the first build on a small machine.
     pub usually: &'static str,
-    /// Prepared once for all tests of this process, however many begin at once.
+    /// Built once for all tests of this process.
     pub program: OnceCell<PathBuf>,
 }
 
@@ -42,17 +42,17 @@ pub struct GoClient {
     program: &'static Path,
 }
 
-/// Why a client could not be built or run.
+/// A client can't be built or run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GoClientError {
-    /// The user has no cache directory to keep the program in.
+    /// The user has no cache directory for the program.
     #[error("no cache directory to keep the {side} client in: set `HOME` or `XDG_CACHE_HOME`")]
     NoCacheDirectory {
         /// The remote side.
         side: &'static str,
     },
-    /// There is no Go.
+    /// Go is not installed.
     #[error(
         "the {side} client has to be built, and `go` is not on the `PATH`: install Go {oldest} or newer, on Debian with `apt-get install golang-go`"
     )]
@@ -69,43 +69,43 @@ pub enum GoClientError {
     Build {
         /// The remote side.
         side: &'static str,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
-        /// The end of what it printed.
+        /// The end of its output.
         output: String,
     },
-    /// The client did not get what it wanted from the fake.
+    /// The fake refused the client.
     #[error("the {side} client ended with {status}. It said:\n{output}")]
     Refused {
         /// The remote side.
         side: &'static str,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
-        /// The end of what it printed.
+        /// The end of its output.
         output: String,
     },
-    /// What the client printed is no JSON.
+    /// The output of the client is not JSON.
     #[error("the client's report is unreadable")]
     Report(#[from] serde_json::Error),
-    /// A file or the process could not be worked with.
+    /// An operation on a file or the process failed.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
 impl GoClient {
-    /// The program, built if it is not yet.
+    /// Returns the program, and builds it if necessary.
     ///
     /// # Errors
-    /// [`GoClientError`] says what is missing, or how the build ended.
+    /// The build failed, or a tool for it is missing.
     pub(crate) async fn of(sources: &'static Sources) -> Result<Self, GoClientError> {
         let program = sources.program.get_or_try_init(|| build(sources)).await?;
         Ok(Self { side: sources.side, program })
     }
 
-    /// Lets the client do what the order says, and gives its report. Both are described in the program.
+    /// Lets the client carry out the order, and returns its report. The program describes both.
     ///
     /// # Errors
-    /// The client was refused what it wanted.
+    /// The fake refused the client.
     pub async fn run(self, order: &Value) -> Result<Value, GoClientError> {
         let mut client = Command::new(self.program)
             .stdin(Stdio::piped())
@@ -114,7 +114,7 @@ impl GoClient {
             .kill_on_drop(true)
             .spawn()
             .map_err(FileError::of("start", self.program))?;
-        // The order goes through the pipe, where nobody sees its secrets; closing that is its end.
+        // The pipe hides the secrets of the order from other processes. Closing it ends the order.
         if let Some(mut stdin) = client.stdin.take() {
             stdin
                 .write_all(order.to_string().as_bytes())

@@ -1,22 +1,38 @@
-//! What fake remote sides have in common, whatever they speak: the way of a call through its stages, the record of
-//! what happened, the faults and gates that a test sets up, and the real clients for Go that they are checked by.
+//! The parts that all fake remote sides share, whatever protocol they speak: the [`Builder`], the [`Fake`] that a test
+//! keeps, the stages of a call, the record of calls and violations, faults, gates, and the real Go clients that check
+//! the fakes.
 //!
-//! What is particular to one of them is its [`Side`].
+//! Each fake implements `Side`: its endpoints, its rules, and the state behind them.
+//!
+//! `call` takes a request through the stages: `Side::target` reads the path, `Side::admit` checks everything that
+//! needs no state, a gate may hold the call, the script of `faults` may spoil it, `Side::carry_out` changes the state.
 
 mod answer;
+mod builder;
 mod call;
+mod fake;
 mod faults;
 mod go_client;
+mod port;
 pub(crate) mod reading;
 mod record;
 mod shared;
+mod side;
+mod spoiled;
+mod tls;
 mod tokens;
 
 pub(crate) use answer::{Answer, Header, Refusal};
-pub(crate) use call::{Host, Request, Target};
+pub use builder::{Builder, ListenError};
+pub(crate) use builder::{Hosts, Setup};
+pub(crate) use call::{Request, Target};
+pub use fake::Fake;
 pub use faults::{Fault, Injection};
 pub(crate) use go_client::Sources;
 pub use go_client::{GoClient, GoClientError};
-pub(crate) use record::{Call, Violation};
-pub(crate) use shared::{Admission, Inner, Shared, Side};
+pub use port::ReservedPort;
+pub(crate) use record::FieldNames;
+pub use record::{Call, Caller, Violation};
+pub(crate) use side::{Admission, Side, numbered};
+pub use tls::{TlsError, TlsIdentity};
 pub(crate) use tokens::{Tokens, Worth};

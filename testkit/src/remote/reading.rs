@@ -1,5 +1,5 @@
-//! The strict reading of what any client can send wrong, wherever it sends it: queries, JSON, forms, tokens. Errors
-//! say what is wrong, and each remote side puts them in its own words.
+//! Strict readers of queries, JSON, forms and tokens. Their errors name the mistake of the client, and each remote side
+//! words its own answer.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use axum::http::{
 };
 use serde_json::Value;
 
-/// What a query or a form holds: each parameter once.
+/// The parameters of a query or a form, each once.
 pub(crate) type Parameters = BTreeMap<String, String>;
 
-/// The query of a call, which may have these parameters.
+/// Reads a query that may have these parameters.
 pub(crate) fn query(uri: &Uri, known: &[&str]) -> Result<Parameters, String> {
     let sent = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned();
     let mut query = Parameters::new();
@@ -29,7 +29,7 @@ pub(crate) fn query(uri: &Uri, known: &[&str]) -> Result<Parameters, String> {
     Ok(query)
 }
 
-/// The form in a body that is declared as one, with these parameters.
+/// Reads a form that may have these parameters. The body must be declared as a form.
 pub(crate) fn form(headers: &HeaderMap, body: Option<&[u8]>, known: &[&str]) -> Result<Parameters, String> {
     declares(headers, "application/x-www-form-urlencoded")?;
     let mut form = Parameters::new();
@@ -49,7 +49,7 @@ fn insert_once(parameters: &mut Parameters, name: String, value: String) -> Resu
     }
 }
 
-/// The JSON of a body.
+/// Reads a body as JSON.
 pub(crate) fn json(body: Option<&[u8]>) -> Result<Value, String> {
     serde_json::from_slice(whole(body)?).map_err(|error| format!("the body is no JSON: {error}"))
 }
@@ -58,7 +58,7 @@ fn whole(body: Option<&[u8]>) -> Result<&[u8], String> {
     body.ok_or_else(|| "the body is too large or cut off".into())
 }
 
-/// Whether a body is declared as what it is.
+/// Checks that the body is declared as this media type.
 pub(crate) fn declares(headers: &HeaderMap, media_type: &str) -> Result<(), String> {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type.and_then(|value| value.split(';').next()).map(str::trim);
@@ -68,7 +68,7 @@ pub(crate) fn declares(headers: &HeaderMap, media_type: &str) -> Result<(), Stri
     }
 }
 
-/// The token that a call shows.
+/// The bearer token of a call.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token)

@@ -1,20 +1,18 @@
-//! What a test may look at afterwards: calls, and breaches of the rules.
+//! The record that a test reads afterwards: calls, and violations of the rules.
 
-use std::fmt;
+use std::{fmt, ops::Deref};
 
 use axum::http::Method;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::broker::FieldNames;
-
-/// One breach of the rules.
+/// One violation of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation<R> {
     /// The rule that was broken.
     pub rule: R,
-    /// The call that broke it, counted from 0 as in `calls` of the fake.
+    /// The number of the call that broke it: its index in `calls` of the fake.
     pub call: usize,
-    /// What was wrong.
+    /// The mistake of the client.
     pub detail: String,
 }
 
@@ -24,41 +22,70 @@ impl<R: fmt::Debug> fmt::Display for Violation<R> {
     }
 }
 
-/// One call, from its arrival on: of a route `R`, or for a token by a grant `G`. `Debug` shows the body's field names
-/// only.
+/// One call, recorded on its arrival. The fields of its details can be read as if they were its own. `Debug` shows
+/// only the field names of the body.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
-pub struct Call<R, G> {
+pub struct Call<R, D> {
     /// The HTTP method.
     pub method: Method,
-    /// Path and query as they were sent.
+    /// The raw path and query.
     pub path: String,
     /// The endpoint.
     pub route: R,
-    /// The id in the path, decoded.
+    /// The last id in the path, decoded.
     pub id: Option<String>,
-    /// Whose token was shown: the name of the login.
-    pub login: Option<String>,
-    /// What a token was asked for with.
-    pub grant: Option<G>,
-    /// The status that was answered; nothing while the call is under way, where the connection was cut, and
-    /// where the client did not wait for the answer.
+    /// The status of the answer. It stays empty if the connection was cut, or if the client did not wait for the
+    /// answer.
     pub status: Option<u16>,
-    /// The body, where it is JSON; never what a token was asked for with.
+    /// The body if it is JSON. A body with a client's secrets is not recorded.
     pub body: Option<Value>,
+    /// The details that only this kind of remote side has.
+    pub details: D,
 }
 
-impl<R: fmt::Debug, G: fmt::Debug> fmt::Debug for Call<R, G> {
+impl<R, D> Deref for Call<R, D> {
+    type Target = D;
+
+    fn deref(&self) -> &D {
+        &self.details
+    }
+}
+
+impl<R: fmt::Debug, D: fmt::Debug> fmt::Debug for Call<R, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { method, path, route, id: _, login, grant, status, body } = self;
+        let Self { method, path, route, id: _, status, body, details } = self;
         f.debug_struct("Call")
             .field("method", method)
             .field("path", path)
             .field("route", route)
-            .field("login", login)
-            .field("grant", grant)
             .field("status", status)
+            .field("details", details)
             .field("body", &body.as_ref().and_then(Value::as_object).map(FieldNames))
             .finish_non_exhaustive()
+    }
+}
+
+/// The caller of a remote side that issues its own tokens, by grants `G`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller<G> {
+    /// The name of the login whose token the call shows.
+    pub login: Option<String>,
+    /// The grant of a request for a token.
+    pub grant: Option<G>,
+}
+
+impl<G> Default for Caller<G> {
+    fn default() -> Self {
+        Self { login: None, grant: None }
+    }
+}
+
+/// Shows only the names of fields, because their values are secret.
+pub(crate) struct FieldNames<'a>(pub &'a Map<String, Value>);
+
+impl fmt::Debug for FieldNames<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
     }
 }

@@ -1,4 +1,4 @@
-//! The tokens that were handed out, and what has become of them.
+//! The issued tokens, and whether they are valid.
 
 use std::{
     collections::HashMap,
@@ -13,9 +13,9 @@ use uuid::Uuid;
 #[derive(Default)]
 pub(crate) struct Tokens {
     access: HashMap<String, Access>,
-    /// The login of each refresh token that is good.
+    /// The login of each valid refresh token.
     refresh: HashMap<String, String>,
-    /// Every access token and refresh token, oldest first.
+    /// All access tokens and refresh tokens, oldest first.
     all: Vec<String>,
 }
 
@@ -25,23 +25,23 @@ struct Access {
     revoked: bool,
 }
 
-/// What an access token is worth now.
+/// The validity of an access token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Worth {
-    /// That of this login.
+    /// It is valid, and belongs to this login.
     Good(String),
-    /// Its `expires_in` is over.
+    /// It has expired.
     Expired,
-    /// The test took it back, which a client can't know.
+    /// The test revoked it, which a client can't know.
     Revoked,
-    /// Nobody handed it out.
+    /// It was not issued.
     Unknown,
 }
 
 impl Tokens {
-    /// Makes an access token that is good for this time.
+    /// Issues an access token with this lifetime.
     ///
-    /// It has the shape of a JWT, with these claims, its id and its times; the signature is nobody's.
+    /// It has the shape of a JWT, with these claims, its id and its times, and a random signature.
     pub(crate) fn issue(&mut self, login: &str, lifetime: Duration, claims: &Map<String, Value>) -> String {
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut claims = claims.clone();

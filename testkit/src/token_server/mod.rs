@@ -1,20 +1,19 @@
-//! A strict OAuth 2.0 token endpoint (RFC 6749) for the grant `client_credentials`, which misbehaves on request.
+//! A strict OAuth 2.0 token endpoint (RFC 6749) for the grant `client_credentials`, which fails on request.
 //!
-//! A broker lets in who shows one of its tokens: [`Login::oauth`](crate::broker::Login::oauth). It counts requests
-//! and grants, names every breach of the specification, holds requests at a gate, and revokes what it handed out.
+//! A broker can accept its tokens: [`Login::oauth`](crate::broker::Login::oauth). Like all fakes it records every call
+//! and every violation of the specification, holds calls at gates and spoils answers. It also revokes its tokens.
 //!
-//! A request goes through `request`, which reads it and finds what is wrong with it; `desk` answers it, spoiled as
-//! the script of `faults` says; `tokens` knows which ones are valid now.
+//! `request` checks a request, `side` issues a token, and `tokens` knows the valid ones.
 
 mod builder;
-mod desk;
 mod fake;
-mod faults;
 mod request;
+mod side;
 mod tokens;
 
-pub use builder::{Builder, StartError};
+pub use crate::remote::{Fault, ListenError as StartError};
+pub use builder::Builder;
 pub use fake::TokenServer;
-pub use faults::TokenFault;
-pub use request::{GrantRule, GrantViolation};
+pub use request::GrantRule;
+pub use side::Route;
 pub use tokens::IssuedTokens;

@@ -1,24 +1,29 @@
-//! The strict reading of a request for a token (RFC 6749, sections 2.3.1, 3.2 and 4.4.2).
+//! The strict check of a request for a token (RFC 6749, section 4.4).
 
-use std::{collections::HashMap, fmt};
+use std::fmt;
 
-use axum::http::{
-    HeaderMap, Method, StatusCode, Uri,
-    header::{AUTHORIZATION, CONTENT_TYPE},
-};
+use axum::http::{HeaderMap, StatusCode, header::AUTHORIZATION};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::json;
 
-/// Where the endpoint is.
-pub(super) const PATH: &str = "/oauth/token";
+use super::side::{Route, TokenIssuer};
+use crate::remote::{
+    self, Answer, Side,
+    reading::{self, Parameters},
+};
+
+const PARAMETERS: [&str; 4] = ["grant_type", "scope", "client_id", "client_secret"];
 
 /// A rule of the specification that a client can break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GrantRule {
-    /// Call the token endpoint only, by POST and with nothing in the query.
+    /// Call only the token endpoint, by POST and without a query.
     Endpoint,
+    /// Send no more requests than the [limit](super::Builder::limit) allows.
+    RateLimit,
     /// Declare the body as `application/x-www-form-urlencoded`.
     ContentType,
-    /// Send known parameters, once each.
+    /// Send only known parameters, once each.
     Parameters,
     /// Log in as a client in exactly one way: HTTP Basic, or `client_id` and `client_secret` in the body.
     Authentication,
@@ -26,118 +31,81 @@ pub enum GrantRule {
     Client,
     /// Ask for `client_credentials`.
     GrantType,
-    /// Name the scopes that the server was told to expect, in any order.
+    /// Name the scopes that the server expects, in any order.
     Scope,
 }
 
-/// One breach of the specification.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GrantViolation {
-    /// The rule that was broken.
-    pub rule: GrantRule,
-    /// What was wrong.
-    pub detail: String,
-}
-
-impl fmt::Display for GrantViolation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a request broke {:?}: {}", self.rule, self.detail)
-    }
-}
-
-/// Who gets a token, and for what.
+/// The conditions for a token. `Debug` leaves the secret out.
 pub(super) struct Terms {
     pub client_id: String,
     pub client_secret: String,
     pub scopes: Vec<String>,
 }
 
-/// A request as it came in.
-pub(super) struct Request {
-    pub method: Method,
-    pub uri: Uri,
-    pub headers: HeaderMap,
-    /// Nothing where it was cut off, or larger than the server reads.
-    pub body: Option<Vec<u8>>,
-}
-
-/// A request that gets no token (section 5.2).
-#[derive(Debug)]
-pub(super) struct Refusal {
-    pub status: StatusCode,
-    /// The error code.
-    pub error: &'static str,
-    pub violation: GrantViolation,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, error: &'static str, rule: GrantRule, detail: impl Into<String>) -> Self {
-        Self { status, error, violation: GrantViolation { rule, detail: detail.into() } }
-    }
-
-    fn bad_request(error: &'static str, rule: GrantRule, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, error, rule, detail)
+impl fmt::Debug for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { client_id, client_secret: _, scopes } = self;
+        f.debug_struct("Terms").field("client_id", client_id).field("scopes", scopes).finish_non_exhaustive()
     }
 }
 
-/// Finds what is wrong with a request, if anything.
+/// A request as the server received it.
+pub(super) type Request = remote::Request<Route>;
+
+/// The answer to a request that gets no token.
+pub(super) type Refusal = remote::Refusal<GrantRule>;
+
+/// A refusal with an error code of the specification (section 5.2).
+pub(super) fn refused(
+    status: StatusCode,
+    error: &str,
+    rule: GrantRule,
+    detail: impl Into<String>,
+) -> Refusal {
+    let detail = detail.into();
+    let answer = Answer::new(status, json!({ "error": error, "error_description": detail }));
+    Refusal::breach(rule, answer, detail)
+}
+
+fn bad_request(error: &str, rule: GrantRule, detail: impl Into<String>) -> Refusal {
+    refused(StatusCode::BAD_REQUEST, error, rule, detail)
+}
+
+/// Returns the first rule that a request breaks as a refusal.
 pub(super) fn check(request: &Request, terms: &Terms) -> Result<(), Refusal> {
-    let Request { method, uri, headers, body } = request;
-    if method != Method::POST || uri.path() != PATH || uri.query().is_some() {
-        let detail = format!("the endpoint is `POST {PATH}`, without a query");
-        return Err(Refusal::new(StatusCode::NOT_FOUND, "invalid_request", GrantRule::Endpoint, detail));
+    let Request { target, uri, headers, body } = request;
+    if target.route != Route::Token || uri.query().is_some() {
+        let detail = format!("the endpoint is `POST {}`, without a query", TokenIssuer::PATH);
+        return Err(refused(StatusCode::NOT_FOUND, "invalid_request", GrantRule::Endpoint, detail));
     }
-    let parameters = parameters(headers, body.as_deref())?;
+    reading::declares(headers, "application/x-www-form-urlencoded")
+        .map_err(|detail| bad_request("invalid_request", GrantRule::ContentType, detail))?;
+    let parameters = reading::form(headers, body.as_deref(), &PARAMETERS)
+        .map_err(|detail| bad_request("invalid_request", GrantRule::Parameters, detail))?;
     let (id, secret) = login(headers, &parameters)?;
     if (&id, &secret) != (&terms.client_id, &terms.client_secret) {
         let detail = "the client's id or secret is wrong";
-        return Err(Refusal::new(StatusCode::UNAUTHORIZED, "invalid_client", GrantRule::Client, detail));
+        return Err(refused(StatusCode::UNAUTHORIZED, "invalid_client", GrantRule::Client, detail));
     }
     check_grant(&parameters, terms)
 }
 
-type Parameters = HashMap<String, String>;
-
-fn parameters(headers: &HeaderMap, body: Option<&[u8]>) -> Result<Parameters, Refusal> {
-    let breach = |rule, detail: String| Err(Refusal::bad_request("invalid_request", rule, detail));
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = content_type.and_then(|value| value.split(';').next()).map(str::trim);
-    if !essence.is_some_and(|value| value.eq_ignore_ascii_case("application/x-www-form-urlencoded")) {
-        let detail =
-            format!("`Content-Type` must be application/x-www-form-urlencoded, not {content_type:?}");
-        return breach(GrantRule::ContentType, detail);
-    }
-    let Some(body) = body else {
-        return breach(GrantRule::Parameters, "the body is too large or cut off".into());
-    };
-    let mut parameters = Parameters::new();
-    for (name, value) in form_urlencoded::parse(body).into_owned() {
-        if !["grant_type", "scope", "client_id", "client_secret"].contains(&name.as_str()) {
-            return breach(GrantRule::Parameters, format!("unknown parameter `{name}`"));
-        }
-        if parameters.insert(name.clone(), value).is_some() {
-            return breach(GrantRule::Parameters, format!("`{name}` is there twice"));
-        }
-    }
-    Ok(parameters)
-}
-
-/// Id and secret, from the one place where they are.
+/// The client's id and secret, which must be in exactly one place.
 fn login(headers: &HeaderMap, parameters: &Parameters) -> Result<(String, String), Refusal> {
     let sent = |name| parameters.get(name).cloned();
     match (headers.get(AUTHORIZATION), sent("client_id"), sent("client_secret")) {
         (None, Some(id), Some(secret)) => Ok((id, secret)),
         (Some(header), None, None) => header.to_str().ok().and_then(basic).ok_or_else(|| {
             let detail = "`Authorization` must be Basic, with id and secret form-encoded";
-            Refusal::bad_request("invalid_request", GrantRule::Authentication, detail)
+            bad_request("invalid_request", GrantRule::Authentication, detail)
         }),
         (None, ..) => {
             let detail = "the client does not log in";
-            Err(Refusal::new(StatusCode::UNAUTHORIZED, "invalid_client", GrantRule::Authentication, detail))
+            Err(refused(StatusCode::UNAUTHORIZED, "invalid_client", GrantRule::Authentication, detail))
         }
         (Some(_), ..) => {
             let detail = "the client must log in either by `Authorization` or in the body";
-            Err(Refusal::bad_request("invalid_request", GrantRule::Authentication, detail))
+            Err(bad_request("invalid_request", GrantRule::Authentication, detail))
         }
     }
 }
@@ -164,7 +132,7 @@ fn check_grant(parameters: &Parameters, terms: &Terms) -> Result<(), Refusal> {
     let grant_type = parameters.get("grant_type").map(String::as_str);
     if grant_type != Some("client_credentials") {
         let detail = format!("`grant_type` must be client_credentials, not {grant_type:?}");
-        return Err(Refusal::bad_request("unsupported_grant_type", GrantRule::GrantType, detail));
+        return Err(bad_request("unsupported_grant_type", GrantRule::GrantType, detail));
     }
     let scope = parameters.get("scope").map(String::as_str);
     let mut asked: Vec<&str> = scope.map(|scope| scope.split(' ').collect()).unwrap_or_default();
@@ -173,7 +141,7 @@ fn check_grant(parameters: &Parameters, terms: &Terms) -> Result<(), Refusal> {
     expected.sort_unstable();
     if asked != expected {
         let detail = format!("`scope` must name {expected:?}, not {asked:?}");
-        return Err(Refusal::bad_request("invalid_scope", GrantRule::Scope, detail));
+        return Err(bad_request("invalid_scope", GrantRule::Scope, detail));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The tokens that were handed out, and which of them are valid.
+//! The issued tokens, and whether they are valid.
 
 use std::{
     fmt,
@@ -8,13 +8,13 @@ use std::{
 
 use uuid::Uuid;
 
-/// Every token that a token server handed out; a clone sees the same ones. `Debug` shows how many there are.
+/// All tokens of a token server; clones share them. `Debug` shows only their number.
 #[derive(Clone, Default)]
 pub struct IssuedTokens(Arc<Mutex<Vec<Issued>>>);
 
 struct Issued {
     token: String,
-    /// When it expires; nothing for a token that lives until it is revoked.
+    /// Its expiry; nothing for a token that is valid until it is revoked.
     until: Option<Instant>,
     revoked: bool,
 }
@@ -26,7 +26,7 @@ impl Issued {
 }
 
 impl IssuedTokens {
-    /// Whether this is a token that has neither expired nor been revoked.
+    /// Whether this token was issued and has neither expired nor been revoked.
     #[must_use]
     pub fn admit(&self, token: &str) -> bool {
         self.all().iter().any(|issued| issued.token == token && issued.is_valid())
@@ -43,8 +43,8 @@ impl IssuedTokens {
         self.all().iter_mut().for_each(|issued| issued.revoked = true);
     }
 
-    /// All tokens, oldest first, whatever has become of them.
-    pub(crate) fn list(&self) -> Vec<String> {
+    /// All tokens, oldest first, also invalid ones.
+    pub(super) fn list(&self) -> Vec<String> {
         self.all().iter().map(|issued| issued.token.clone()).collect()
     }
 

@@ -46,7 +46,8 @@ impl Fixture {
     }
 
     pub fn plan_id(&self) -> Result<String> {
-        let offering = self.broker.catalog().find(self.offering).context("no such offering")?;
+        let catalog = self.broker.catalog();
+        let offering = catalog.find(self.offering).context("no such offering")?;
         Ok(offering.find(self.plan).context("no such plan")?.id.clone())
     }
 

@@ -31,7 +31,7 @@ async fn a_status_replaces_the_answer_as_often_as_it_says() -> Result<()> {
 async fn a_fault_can_strike_one_binding_only() -> Result<()> {
     let it = start().await?;
     let (struck, spared) = (Uuid::new_v4(), Uuid::new_v4());
-    it.broker.inject(Fault::Status(BUSY, json!({})).on(Route::Bind).binding(struck).forever());
+    it.broker.inject(Fault::Status(BUSY, json!({})).on(Route::Bind).about(struck).forever());
     assert_eq!(it.bind(spared)?.send().await?.status(), 201);
     assert_eq!(it.bind(struck)?.send().await?.status(), 503);
     it.broker.clear_faults();

@@ -11,7 +11,7 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 use testkit::{
     broker::{FakeBroker, Login, Moment, Rule, StatusCode, TlsIdentity},
-    token_server::{Builder, GrantRule, TokenFault, TokenServer},
+    token_server::{Builder, Fault, GrantRule, Route, TokenServer},
 };
 
 use crate::client::{Fixture, answer, http_client, start_with};
@@ -217,9 +217,9 @@ async fn a_server_can_keep_the_life_of_its_tokens_to_itself() -> Result<()> {
 async fn requests_go_wrong_as_told() -> Result<()> {
     let it = start().await?;
     let denied = json!({ "error": "invalid_client" });
-    it.server.inject(TokenFault::Status(StatusCode::UNAUTHORIZED, denied.clone()));
-    it.server.inject(TokenFault::Html);
-    it.server.inject(TokenFault::Cut);
+    it.server.inject(Fault::Status(StatusCode::UNAUTHORIZED, denied.clone()).on(Route::Token));
+    it.server.inject(Fault::Html(StatusCode::OK).on(Route::Token));
+    it.server.inject(Fault::Cut.on(Route::Token));
     assert_eq!(answer(it.ask(IN_BODY).send().await?).await?, (401, denied));
     let page = it.ask(IN_BODY).send().await?;
     assert_eq!(page.status(), 200);
@@ -227,7 +227,7 @@ async fn requests_go_wrong_as_told() -> Result<()> {
     assert!(it.ask(IN_BODY).send().await.is_err());
     it.token().await?;
 
-    it.server.inject_forever(TokenFault::Status(StatusCode::INTERNAL_SERVER_ERROR, json!({})));
+    it.server.inject(Fault::Status(StatusCode::INTERNAL_SERVER_ERROR, json!({})).on(Route::Token).forever());
     for _ in 0..3 {
         assert_eq!(it.ask(IN_BODY).send().await?.status(), 500);
     }
@@ -240,7 +240,7 @@ async fn requests_go_wrong_as_told() -> Result<()> {
 #[tokio::test]
 async fn a_request_can_hang_until_the_server_stops() -> Result<()> {
     let it = start().await?;
-    it.server.inject(TokenFault::Hang);
+    it.server.inject(Fault::Hang.on(Route::Token));
     // Whichever comes first hangs, and the other one is granted, whose answer may not leave before the stop.
     let requests = [it.ask(IN_BODY), it.ask(IN_BODY)].map(|request| tokio::spawn(request.send()));
     it.server.wait_for_grants(1).await?;
@@ -258,7 +258,7 @@ async fn a_request_can_hang_until_the_server_stops() -> Result<()> {
 async fn a_token_can_be_late() -> Result<()> {
     let it = start().await?;
     let pause = Duration::from_millis(50);
-    it.server.inject(TokenFault::Delay(pause));
+    it.server.inject(Fault::Delay(pause).on(Route::Token));
     let start = Instant::now();
     it.token().await?;
     assert!(start.elapsed() >= pause);
@@ -268,7 +268,7 @@ async fn a_token_can_be_late() -> Result<()> {
 #[tokio::test]
 async fn a_gate_holds_requests() -> Result<()> {
     let it = start().await?;
-    let gate = it.server.gate(Moment::BeforeEffect);
+    let gate = it.server.gate(Route::Token, Moment::BeforeEffect);
     let requests = [it.ask(IN_BODY), it.ask(IN_BODY)].map(|request| tokio::spawn(request.send()));
     gate.wait_for_arrivals(2).await?;
     assert_eq!((it.server.requests(), it.server.grants()), (2, 0));
@@ -301,17 +301,17 @@ async fn dropping_the_server_fails_the_test_that_used_it_wrongly() -> Result<()>
     let it = start().await?;
     it.ask(BARE).send().await?;
     let message = drop_panics(it.server).context("the drop panics")?;
-    assert!(message.contains("a request broke Authentication"), "{message}");
+    assert!(message.contains("call 0 broke Authentication"), "{message}");
 
     for forever in [false, true] {
         let it = start().await?;
         if forever {
-            it.server.inject_forever(TokenFault::Html);
+            it.server.inject(Fault::Html(StatusCode::OK).on(Route::Token).forever());
         } else {
-            it.server.inject(TokenFault::Html);
+            it.server.inject(Fault::Html(StatusCode::OK).on(Route::Token));
         }
         let message = drop_panics(it.server).context("the drop panics")?;
-        assert!(message.contains("no request met the fault Html"), "{message}");
+        assert!(message.contains("no call met the fault Html"), "{message}");
     }
     let it = start().await?;
     it.token().await?;
@@ -323,10 +323,11 @@ async fn dropping_the_server_fails_the_test_that_used_it_wrongly() -> Result<()>
 async fn debug_output_shows_no_secrets() -> Result<()> {
     let it = start().await?;
     let token = it.token().await?;
-    let fault = TokenFault::Status(StatusCode::OK, json!({ "access_token": token }));
+    let fault = Fault::Status(StatusCode::OK, json!({ "access_token": token }));
     let shown = format!(
-        "{:?} {:?} {:?} {:?} {fault:?}",
+        "{:?} {:?} {:?} {:?} {:?} {fault:?}",
         it.server,
+        it.server.calls(),
         it.server.issued(),
         Login::oauth(&it.server),
         TokenServer::builder()

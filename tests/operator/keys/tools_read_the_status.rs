@@ -209,7 +209,7 @@ async fn lost() -> Value {
     let _operator = stage.start_operator_checking(Duration::from_millis(200)).await;
     stage.ask_for(NAME).await;
     let key = stage.wait_ready_with_the_one_key(NAME).await.status.unwrap().key.unwrap();
-    let unavailable = cloud_foundry::Fault::Status(StatusCode::SERVICE_UNAVAILABLE, json!({}));
+    let unavailable = Fault::Status(StatusCode::SERVICE_UNAVAILABLE, json!({}));
     stage.foundry.inject(unavailable.on(cloud_foundry::Route::Create).forever());
     stage.foundry.allow_look_ups(1);
     assert!(stage.foundry.forget(&key.id));

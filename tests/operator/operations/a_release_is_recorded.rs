@@ -148,7 +148,8 @@ impl Stage {
 
     /// A binding as the operator requested it.
     fn as_asked_for(&self, binding: testkit::broker::Binding) -> BrokerKey {
-        let offering = self.broker.catalog().find(&self.instance.offering).unwrap();
+        let catalog = self.broker.catalog();
+        let offering = catalog.find(&self.instance.offering).unwrap();
         let plan = offering.find(&self.instance.plan).unwrap();
         BrokerKey {
             id: binding.id.to_string(),

@@ -124,7 +124,7 @@ async fn an_operator_that_was_away_takes_up_what_is_under_way() {
         .unwrap();
     assert_eq!(stage.broker.finish_all(), 1);
     stage.wait_gone(NAME).await;
-    let ids: BTreeSet<_> = stage.broker.calls().into_iter().filter_map(|call| call.binding).collect();
+    let ids: BTreeSet<_> = stage.broker.calls().into_iter().filter_map(|call| call.details.binding).collect();
     assert_eq!(ids.len(), 1, "no request ever named another binding: {ids:?}");
 }
 

@@ -7,8 +7,8 @@ use rstest::rstest;
 use serde_json::json;
 use servicekey_operator::api::Reason;
 use testkit::{
-    broker::{Login, ReservedPort, Route, Rule, StatusCode},
-    token_server::{TokenFault, TokenServer},
+    broker::{Fault, Login, ReservedPort, Route, Rule, StatusCode},
+    token_server::{Route::Token, TokenServer},
 };
 
 use crate::support::{
@@ -19,9 +19,9 @@ use crate::support::{
 
 const NAME: &str = "monitoring-creds";
 
-fn sorry(code: u16) -> TokenFault {
+fn sorry(code: u16) -> Fault {
     let body = json!({"error": "server_error", "error_description": "the disk is full"});
-    TokenFault::Status(StatusCode::from_u16(code).unwrap(), body)
+    Fault::Status(StatusCode::from_u16(code).unwrap(), body)
 }
 
 /// Waits until both the provider and its ServiceKey report with this text that there is no token.
@@ -48,23 +48,23 @@ async fn goes_on(stage: &Stage) {
 #[case::internal_error(sorry(500), Reason::RemoteUnreachable, "answers 500: server_error: the disk is full")]
 #[case::too_many_requests(sorry(429), Reason::RateLimited, "rate limited by the token server")]
 #[case::web_page(
-    TokenFault::Html,
+    Fault::Html(StatusCode::OK),
     Reason::UnexpectedAnswer,
     "check that this is the address of a token endpoint"
 )]
-#[case::slow(TokenFault::Delay(Duration::from_secs(3)), Reason::RemoteUnreachable, "within 1s")]
-#[case::hangs(TokenFault::Hang, Reason::RemoteUnreachable, "within 1s")]
-#[case::cut(TokenFault::Cut, Reason::RemoteUnreachable, "closed before the answer was complete")]
+#[case::slow(Fault::Delay(Duration::from_secs(3)), Reason::RemoteUnreachable, "within 1s")]
+#[case::hangs(Fault::Hang, Reason::RemoteUnreachable, "within 1s")]
+#[case::cut(Fault::Cut, Reason::RemoteUnreachable, "closed before the answer was complete")]
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_wait_for_a_token_server_that_fails(
-    #[case] fault: TokenFault,
+    #[case] fault: Fault,
     #[case] reason: Reason,
     #[case] words: &str,
 ) {
     let tokens = TokenServer::builder().start().await.unwrap();
     let stage = stage(&tokens).await;
     stage.change_provider(json!({"limits": {"timeout": "1s"}})).await;
-    tokens.inject_forever(fault);
+    tokens.inject(fault.on(Token).forever());
     let _operator = stage.start_operator().await;
     waits(&stage, reason, words).await;
 
@@ -97,7 +97,7 @@ async fn keys_wait_for_the_token_after_a_refused_one() {
     let _operator = stage.start_operator().await;
     stage.wait_for_provider("broker").await;
     stage.broker.tolerate(Rule::Login);
-    tokens.inject_forever(sorry(503));
+    tokens.inject(sorry(503).on(Token).forever());
     tokens.revoke_all();
     stage.create_key(NAME).await;
     let key = stage.wait_key(NAME, Reason::RemoteUnreachable).await;
@@ -120,7 +120,7 @@ async fn a_key_is_revoked_as_soon_as_there_is_a_token() {
     stage.create_key(NAME).await;
     stage.wait_ready_with_the_only_key(NAME).await;
     stage.broker.tolerate(Rule::Login);
-    tokens.inject_forever(sorry(500));
+    tokens.inject(sorry(500).on(Token).forever());
     tokens.revoke_all();
     stage.delete_key(NAME).await;
     stage.wait_key(NAME, Reason::RevokeFailed).await.says("token request to `http://127.0.0.1:");

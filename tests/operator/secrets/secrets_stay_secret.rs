@@ -12,7 +12,7 @@ use serde_json::json;
 use servicekey_operator::api::{Reason, ServiceKey};
 use testkit::{
     broker::{CredentialsRecipe, FakeBroker, Fault, Pace, Route, StatusCode},
-    token_server::{TokenFault, TokenServer},
+    token_server::{Route::Token, TokenServer},
 };
 use tracing::{
     Dispatch,
@@ -206,7 +206,7 @@ async fn tokens_and_what_they_are_got_with_are_hidden() {
 
     let said = format!("login Basic {login} with client-secret is wrong");
     let body = json!({"error": "client-secret", "error_description": said});
-    tokens.inject_forever(TokenFault::Status(StatusCode::UNAUTHORIZED, body));
+    tokens.inject(Fault::Status(StatusCode::UNAUTHORIZED, body).on(Token).forever());
     let _operator = stage.start_operator().await;
     stage.create_key(NAME).await;
     stage.wait_provider(Reason::Unauthorized).await;

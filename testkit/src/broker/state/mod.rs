@@ -1,4 +1,4 @@
-//! What exists at the broker, and what each operation does to it. No I/O, no clock.
+//! The objects of the broker, and the effects of operations on them. No I/O, no clock.
 
 mod check;
 mod work;
@@ -19,7 +19,7 @@ use super::{
     record::Binding,
 };
 
-/// Catalog, instances, bindings, and what is being done to them.
+/// Catalog, instances, bindings, and the operations on them.
 pub(super) struct State {
     catalog: Catalog,
     recipe: CredentialsRecipe,
@@ -31,7 +31,7 @@ pub(super) struct State {
     goes_by_instances: bool,
 }
 
-/// A binding with the request that it was made for, to tell a repetition from a conflict.
+/// A binding with its request, which distinguishes a repetition from a conflict.
 struct Stored {
     wish: Wish,
     binding: Binding,
@@ -58,7 +58,11 @@ impl State {
         }
     }
 
-    /// The living bindings, oldest first.
+    pub(super) const fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The bindings that exist, oldest first.
     pub(super) fn bindings(&self) -> Vec<Binding> {
         let mut bindings: Vec<_> = self.bindings.values().map(|stored| stored.binding.clone()).collect();
         bindings.sort_by_key(|binding| binding.number);
@@ -69,18 +73,18 @@ impl State {
         self.bindings.get(&id).map(|stored| &stored.binding)
     }
 
-    /// Removes a binding without anybody asking over the wire; says whether it was there.
+    /// Removes a binding without a call; returns whether it existed.
     pub(super) fn forget(&mut self, id: Uuid) -> bool {
         self.bindings.remove(&id).is_some()
     }
 
-    /// Removes an instance and all its bindings; says whether it was there.
+    /// Removes an instance and all its bindings; returns whether it existed.
     pub(super) fn forget_instance(&mut self, id: &str) -> bool {
         self.bindings.retain(|_, stored| stored.binding.instance != id);
         self.instances.remove(id).is_some()
     }
 
-    /// Renames a plan, for its instances too; returns whether it was there.
+    /// Renames a plan, also in its instances; returns whether it existed.
     pub(super) fn rename_plan(&mut self, offering: &str, plan: &str, name: &str) -> bool {
         let Some(found) = self.catalog.plan_mut(offering, plan) else { return false };
         name.clone_into(&mut found.name);
@@ -92,19 +96,19 @@ impl State {
         true
     }
 
-    /// Takes a plan out of the catalog; says whether it was there.
+    /// Removes a plan from the catalog; returns whether it existed.
     pub(super) fn withdraw_plan(&mut self, offering: &str, plan: &str) -> bool {
         self.catalog.remove_plan(offering, plan)
     }
 
-    /// Gives a plan another id; says whether it was there.
+    /// Gives a plan another id; returns whether it existed.
     pub(super) fn change_plan_id(&mut self, offering: &str, plan: &str, id: &str) -> bool {
         let Some(found) = self.catalog.plan_mut(offering, plan) else { return false };
         id.clone_into(&mut found.id);
         true
     }
 
-    /// Moves an instance to another plan of its offering; says whether both are there.
+    /// Moves an instance to another plan of its offering; returns whether both exist.
     pub(super) fn move_instance(&mut self, id: &str, plan: &str) -> bool {
         let Some(instance) = self.instances.get_mut(id) else { return false };
         let is_there = self.catalog.find(&instance.offering).is_some_and(|found| found.find(plan).is_some());
@@ -114,7 +118,7 @@ impl State {
         is_there
     }
 
-    /// Knows bindings by the present plan of their instance, and not by the plan of their bind.
+    /// Identifies bindings by the present plan of their instance instead of the plan of their bind.
     pub(super) const fn go_by_instances(&mut self) {
         self.goes_by_instances = true;
     }
@@ -150,7 +154,7 @@ impl State {
         self.binding(key.id).filter(|binding| binding.instance == key.instance)
     }
 
-    /// The binding, if it was made with success and nothing is under way with it.
+    /// The binding, if its bind succeeded and no operation on it is under way.
     fn usable(&self, key: &Key) -> Option<&Binding> {
         self.find(key).filter(|binding| !binding.orphan && self.last_operations.task(key.id).is_none())
     }
@@ -165,7 +169,7 @@ impl State {
 
 type Place<'a> = (&'a Offering, &'a Plan);
 
-/// What answers show of a binding.
+/// The part of a binding that answers show.
 fn shown(binding: &Binding) -> Map<String, Value> {
     let mut shown = Map::new();
     shown.insert("credentials".into(), json!(binding.credentials));

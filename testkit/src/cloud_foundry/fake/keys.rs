@@ -1,4 +1,4 @@
-//! What a test sees of keys and instances, and does to them behind the clients' backs.
+//! Reads and changes keys and instances without a client.
 
 use super::{
     super::{
@@ -6,21 +6,23 @@ use super::{
         pace::Pace,
         record::{Key, UnderWay},
     },
-    FakeCloudFoundry, WaitError,
+    FakeCloudFoundry,
 };
+use crate::wait::WaitError;
 
-/// Keys and instances. Where an instance is named, it is the first one of this name, or that of this GUID.
+/// Keys and instances. Tests name an instance by its GUID or its name; of several instances of a name, the first
+/// counts.
 impl FakeCloudFoundry {
     /// The GUID of an instance.
     #[must_use]
     pub fn instance_guid(&self, instance: &str) -> Option<String> {
-        self.shared.look().side.state.instance_guid(instance)
+        self.read(|side| side.state.instance_guid(instance))
     }
 
-    /// Every key that is there, oldest first, those included that are being made or deleted and those that failed.
+    /// All keys, oldest first, also keys that are being created or deleted, and keys that failed.
     #[must_use]
     pub fn keys(&self) -> Vec<Key> {
-        self.shared.look().side.state.keys()
+        self.read(|side| side.state.keys())
     }
 
     /// The keys that [live](Key::is_live), oldest first.
@@ -32,82 +34,82 @@ impl FakeCloudFoundry {
     /// The key of this GUID.
     #[must_use]
     pub fn key(&self, guid: &str) -> Option<Key> {
-        self.shared.look().side.state.key(guid).cloned()
+        self.read(|side| side.state.key(guid).cloned())
     }
 
     /// The key of this name at an instance.
     #[must_use]
     pub fn key_named(&self, instance: &str, name: &str) -> Option<Key> {
-        let inner = self.shared.look();
-        let instance = inner.side.state.instance_guid(instance)?;
-        inner.side.state.named(&instance, name).cloned()
+        self.read(|side| {
+            let instance = side.state.instance_guid(instance)?;
+            side.state.named(&instance, name).cloned()
+        })
     }
 
-    /// From now on work takes this long; what is under way keeps its pace.
+    /// Changes the pace of later work.
     pub fn change_pace(&self, pace: Pace) {
-        self.shared.change(|inner| inner.side.state.pace = pace);
+        self.change(|side| side.state.pace = pace);
     }
 
     /// The work that is under way, oldest first.
     #[must_use]
     pub fn under_way(&self) -> Vec<UnderWay> {
-        self.shared.look().side.state.under_way()
+        self.read(|side| side.state.under_way())
     }
 
-    /// Lets everything that is under way succeed; says how much that was.
-    #[must_use = "it says how much there was to finish"]
+    /// Lets all work that is under way succeed; returns how much there was.
+    #[must_use = "it returns how much there was to finish"]
     pub fn finish_all(&self) -> usize {
-        self.shared.change(|inner| {
-            let open = inner.side.state.under_way();
-            open.iter().filter(|open| inner.side.state.finish(&open.key)).count()
+        self.change(|side| {
+            let open = side.state.under_way();
+            open.iter().filter(|open| side.state.finish(&open.key)).count()
         })
     }
 
-    /// Lets what is under way for the key of this GUID succeed; says whether something was.
-    #[must_use = "it says whether there was something to finish"]
+    /// Lets the work on the key of this GUID succeed; returns whether there was any.
+    #[must_use = "it returns whether there was something to finish"]
     pub fn finish(&self, key: &str) -> bool {
-        self.shared.change(|inner| inner.side.state.finish(key))
+        self.change(|side| side.state.finish(key))
     }
 
-    /// Lets what is under way for the key of this GUID fail, for a reason that its job and its last operation tell;
-    /// says whether something was. The key stays, as one whose creation or deletion failed.
-    #[must_use = "it says whether there was something to fail"]
+    /// Lets the work on the key of this GUID fail for a reason that its job and its last operation report; returns
+    /// whether there was any. The key stays, with a failed creation or deletion.
+    #[must_use = "it returns whether there was something to fail"]
     pub fn fail(&self, key: &str, detail: &str) -> bool {
-        self.shared.change(|inner| inner.side.state.fail(key, detail))
+        self.change(|side| side.state.fail(key, detail))
     }
 
-    /// Lets the job of what is under way for the key of this GUID fail, and leaves the key as it is; says whether
-    /// something was under way.
-    #[must_use = "it says whether there was something to fail"]
+    /// Lets only the job of the work on the key of this GUID fail; returns whether there was one. The key does not
+    /// change.
+    #[must_use = "it returns whether there was something to fail"]
     pub fn fail_job(&self, key: &str, detail: &str) -> bool {
-        self.shared.change(|inner| inner.side.state.fail_job(key, detail))
+        self.change(|side| side.state.fail_job(key, detail))
     }
 
-    /// Forgets what is under way for the key of this GUID and its job, and leaves the key as it is; says whether something
-    /// was under way.
-    #[must_use = "it says whether there was something to lose"]
+    /// Forgets the work on the key of this GUID, and its job; returns whether there was any. The key does not change.
+    #[must_use = "it returns whether there was something to lose"]
     pub fn lose_job(&self, key: &str) -> bool {
-        self.shared.change(|inner| {
-            let state = &mut inner.side.state;
+        self.change(|side| {
+            let state = &mut side.state;
             let lost = state.abandon(key);
             lost.map(|(_, jobs)| state.forget_jobs(&jobs)).is_some()
         })
     }
 
-    /// Lets the worker of what is under way for the key of this GUID die: neither the key nor its job changes any more.
-    /// Says whether something was under way.
-    #[must_use = "it says whether there was something to kill"]
+    /// Kills the worker of the key of this GUID: neither the key nor its job changes any more. Returns whether there
+    /// was one.
+    #[must_use = "it returns whether there was something to kill"]
     pub fn kill_worker(&self, key: &str) -> bool {
-        self.shared.change(|inner| inner.side.state.abandon(key)).is_some()
+        self.change(|side| side.state.abandon(key)).is_some()
     }
 
-    /// Makes a key without labels by hand, as `cf create-service-key` does; nothing where there is no such instance.
+    /// Creates a key without labels, as `cf create-service-key` does; nothing if the instance does not exist.
     pub fn add_key(&self, instance: &str, name: &str) -> Option<Key> {
         self.add_labelled_key(instance, name, [])
     }
 
-    /// Makes a key with these labels by hand, as an operator did that has forgotten it; nothing where there is no such
-    /// instance.
+    /// Creates a key with these labels, like an operator that has lost its records; nothing if the instance does not
+    /// exist.
     pub fn add_labelled_key<'a>(
         &self,
         instance: &str,
@@ -115,49 +117,49 @@ impl FakeCloudFoundry {
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Option<Key> {
         let labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        self.shared.change(|inner| inner.side.state.add_key(instance, name, labels))
+        self.change(|side| side.state.add_key(instance, name, labels))
     }
 
-    /// Writes annotations on the key of this GUID behind the clients' backs; says whether it is there.
+    /// Adds annotations to the key of this GUID without a call; returns whether it exists.
     pub fn annotate<'a>(&self, key: &str, annotations: impl IntoIterator<Item = (&'a str, &'a str)>) -> bool {
         let annotations = annotations.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
-        self.shared.change(|inner| inner.side.state.annotate(key, annotations))
+        self.change(|side| side.state.annotate(key, annotations))
     }
 
-    /// Deletes the key of this GUID behind the clients' backs; says whether it was there.
+    /// Deletes the key of this GUID without a call; returns whether it existed.
     pub fn forget(&self, key: &str) -> bool {
-        self.shared.change(|inner| inner.side.state.forget(key))
+        self.change(|side| side.state.forget(key))
     }
 
-    /// Deletes an instance with all its keys behind the clients' backs; says whether it was there.
+    /// Deletes an instance and its keys without a call; returns whether it existed.
     pub fn forget_instance(&self, instance: &str) -> bool {
-        self.shared.change(|inner| inner.side.state.forget_instance(instance))
+        self.change(|side| side.state.forget_instance(instance))
     }
 
-    /// Begins an operation on an instance, `update` or `delete`, during which keys are neither made nor deleted; says
-    /// whether the instance is there.
+    /// Begins an operation on an instance, `update` or `delete`, which blocks the creation and deletion of keys;
+    /// returns whether the instance exists.
     pub fn begin_operation(&self, instance: &str, kind: &'static str) -> bool {
         self.set_operation(instance, InstanceOperation { kind, state: OperationState::InProgress })
     }
 
-    /// Sets the last operation on an instance; says whether the instance is there.
+    /// Sets the last operation on an instance; returns whether the instance exists.
     pub fn set_operation(&self, instance: &str, operation: InstanceOperation) -> bool {
-        self.shared.change(|inner| inner.side.state.set_operation(instance, operation))
+        self.change(|side| side.state.set_operation(instance, operation))
     }
 
-    /// Waits until the keys are as they should be, and gives them.
+    /// Waits until the keys meet the condition, and returns them.
     ///
     /// # Errors
-    /// They were not within 30 seconds.
+    /// They did not within 30 seconds.
     pub async fn wait_until(&self, met: impl Fn(&[Key]) -> bool) -> Result<Vec<Key>, WaitError> {
-        self.wait(|inner| inner.side.state.keys(), |keys| met(keys)).await
+        self.wait(|side| side.state.keys(), met).await
     }
 
-    /// Waits until the work that is under way is as it should be, and gives it.
+    /// Waits until the work that is under way meets the condition, and returns it.
     ///
     /// # Errors
-    /// It was not within 30 seconds.
+    /// It did not within 30 seconds.
     pub async fn wait_for_work(&self, met: impl Fn(&[UnderWay]) -> bool) -> Result<Vec<UnderWay>, WaitError> {
-        self.wait(|inner| inner.side.state.under_way(), |open| met(open)).await
+        self.wait(|side| side.state.under_way(), met).await
     }
 }

@@ -1,4 +1,4 @@
-//! What a test sees of logins and tokens, and does to them.
+//! Reads and changes logins and tokens without a client.
 
 use std::time::Duration;
 
@@ -7,72 +7,72 @@ use super::{
     FakeCloudFoundry,
 };
 
-/// Logins and tokens. A login is named by its user's name, or its client's id.
+/// Logins and tokens. Tests name a login by the name of its user or the id of its client.
 impl FakeCloudFoundry {
-    /// How many tokens were handed out for this grant so far.
+    /// The number of tokens that the UAA has issued for this grant.
     #[must_use]
     pub fn granted(&self, grant: Grant) -> usize {
-        self.shared.look().side.uaa.granted(grant)
+        self.read(|side| side.uaa.granted(grant))
     }
 
-    /// How often a user showed a wrong password since the last right one.
+    /// The number of wrong passwords since the last correct one of a user.
     #[must_use]
     pub fn wrong_passwords(&self, user: &str) -> usize {
-        self.shared.look().side.uaa.failures(user)
+        self.read(|side| side.uaa.failures(user))
     }
 
-    /// Locks a user out, as if somebody had shown wrong passwords for it just now.
+    /// Locks a user out, as the UAA does after several wrong passwords.
     pub fn lock(&self, user: &str) {
-        self.shared.change(|inner| inner.side.uaa.lock(user));
+        self.change(|side| side.uaa.lock(user));
     }
 
-    /// Every access token and refresh token that was handed out so far, oldest first, to look for where none should
-    /// be.
+    /// All access tokens and refresh tokens that the UAA has issued, oldest first; tests search logs and objects for
+    /// them.
     #[must_use]
     pub fn tokens(&self) -> Vec<String> {
-        self.shared.look().side.uaa.handed_out()
+        self.read(|side| side.uaa.handed_out())
     }
 
-    /// Hands out an access token of a login without anybody asking over the wire.
+    /// Issues an access token for a login without a call.
     #[must_use]
     pub fn issue_token(&self, login: &str) -> String {
-        self.shared.change(|inner| inner.side.uaa.issue(login))
+        self.change(|side| side.uaa.issue(login))
     }
 
-    /// Makes an assertion of another identity provider that stands for a user, for [`Grant::JwtBearer`].
+    /// Issues an assertion of another identity provider for a user, for [`Grant::JwtBearer`].
     #[must_use]
     pub fn issue_assertion(&self, user: &str) -> String {
-        self.shared.change(|inner| inner.side.uaa.assert(user))
+        self.change(|side| side.uaa.assert(user))
     }
 
-    /// Lets no access token be good any more that was handed out so far, which clients can't know.
+    /// Revokes all access tokens, which clients can't know.
     pub fn revoke_tokens(&self) {
-        self.shared.change(|inner| inner.side.uaa.revoke_access());
+        self.change(|side| side.uaa.revoke_access());
     }
 
-    /// Lets no refresh token be good any more that was handed out so far.
+    /// Revokes all refresh tokens.
     pub fn revoke_refresh_tokens(&self) {
-        self.shared.change(|inner| inner.side.uaa.revoke_refresh());
+        self.change(|side| side.uaa.revoke_refresh());
     }
 
-    /// From now on access tokens are handed out for this time.
+    /// Sets the lifetime of new access tokens.
     pub fn change_token_lifetime(&self, lifetime: Duration) {
-        self.shared.change(|inner| inner.side.uaa.lifetime = lifetime);
+        self.change(|side| side.uaa.lifetime = lifetime);
     }
 
-    /// From now on this becomes of refresh tokens.
+    /// Changes how the UAA treats refresh tokens.
     pub fn change_refresh_tokens(&self, refresh_tokens: RefreshTokens) {
-        self.shared.change(|inner| inner.side.uaa.refresh_tokens = refresh_tokens);
+        self.change(|side| side.uaa.refresh_tokens = refresh_tokens);
     }
 
-    /// From now on a login needs another password or secret. Its refresh tokens end with the old one; its access
-    /// tokens are good until they expire.
+    /// Changes the password or secret of a login. This revokes its refresh tokens; its access tokens stay valid until
+    /// they expire.
     pub fn change_secret(&self, login: &str, secret: impl Into<String>) {
-        self.shared.change(|inner| inner.side.uaa.change_secret(login, secret.into()));
+        self.change(|side| side.uaa.change_secret(login, secret.into()));
     }
 
-    /// From now on a login has another role in its spaces.
+    /// Changes the role of a login in its spaces.
     pub fn change_role(&self, login: &str, role: Role) {
-        self.shared.change(|inner| inner.side.uaa.change_role(login, role));
+        self.change(|side| side.uaa.change_role(login, role));
     }
 }

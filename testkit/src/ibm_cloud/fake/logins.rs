@@ -1,4 +1,4 @@
-//! What a test sees of logins and tokens, and does to them.
+//! Reads and changes logins and tokens without a client.
 
 use std::time::Duration;
 
@@ -7,50 +7,50 @@ use super::{
     FakeIbmCloud,
 };
 
-/// Logins and tokens. A login is called by its name.
+/// Logins and tokens. Tests name a login by its name.
 impl FakeIbmCloud {
-    /// What IAM calls a login, and whatever it makes names as its creator; nothing where there is no such login.
+    /// IAM's id of a login, which objects name as their creator; nothing if the login does not exist.
     #[must_use]
     pub fn iam_id(&self, login: &str) -> Option<String> {
-        self.shared.look().side.iam.iam_id(login)
+        self.read(|side| side.iam.iam_id(login))
     }
 
-    /// How many tokens were handed out for this grant so far.
+    /// The number of tokens that IAM has issued for this grant.
     #[must_use]
     pub fn granted(&self, grant: Grant) -> usize {
-        self.shared.look().side.iam.granted(grant)
+        self.read(|side| side.iam.granted(grant))
     }
 
-    /// Every token that was handed out so far, oldest first, to look for where none should be.
+    /// All tokens that IAM has issued, oldest first; tests search logs and objects for them.
     #[must_use]
     pub fn tokens(&self) -> Vec<String> {
-        self.shared.look().side.iam.handed_out()
+        self.read(|side| side.iam.handed_out())
     }
 
-    /// Hands out a token of a login without anybody asking over the wire.
+    /// Issues a token for a login without a call.
     #[must_use]
     pub fn issue_token(&self, login: &str) -> String {
-        self.shared.change(|inner| inner.side.iam.issue(login))
+        self.change(|side| side.iam.issue(login))
     }
 
-    /// Lets no token be good any more that was handed out so far, which clients can't know.
+    /// Revokes all tokens, which clients can't know.
     pub fn revoke_tokens(&self) {
-        self.shared.change(|inner| inner.side.iam.revoke());
+        self.change(|side| side.iam.revoke());
     }
 
-    /// From now on tokens are handed out for this time.
+    /// Sets the lifetime of new tokens.
     pub fn change_token_lifetime(&self, lifetime: Duration) {
-        self.shared.change(|inner| inner.side.iam.lifetime = lifetime);
+        self.change(|side| side.iam.lifetime = lifetime);
     }
 
-    /// From now on a login needs another API key, or another token of its compute resource. Tokens that it has are good
-    /// until they expire.
+    /// Changes the API key of a login, or the token of its compute resource. Its IAM tokens stay valid until they
+    /// expire.
     pub fn change_secret(&self, login: &str, secret: impl Into<String>) {
-        self.shared.change(|inner| inner.side.iam.change_secret(login, secret.into()));
+        self.change(|side| side.iam.change_secret(login, secret.into()));
     }
 
-    /// From now on a login may do this.
+    /// Changes the access of a login.
     pub fn change_access(&self, login: &str, access: Access) {
-        self.shared.change(|inner| inner.side.iam.change_access(login, access));
+        self.change(|side| side.iam.change_access(login, access));
     }
 }

@@ -1,11 +1,11 @@
-//! A port for a broker that is down at first.
+//! A reserved port, for a fake that starts later than its clients.
 
 use std::{io, net::SocketAddr};
 
 use tokio::net::{TcpListener, TcpSocket};
 
-/// A port of 127.0.0.1 that nobody else can take and where nobody listens: connections are refused until a broker
-/// starts [there](super::Builder::port).
+/// A port of 127.0.0.1 that no other program can take. The system refuses connections until a fake starts
+/// [there](super::Builder::port).
 #[derive(Debug)]
 pub struct ReservedPort {
     socket: TcpSocket,
@@ -13,10 +13,10 @@ pub struct ReservedPort {
 }
 
 impl ReservedPort {
-    /// Takes a port that is free.
+    /// Reserves a free port.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no free port.
     pub fn take() -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.bind(([127, 0, 0, 1], 0).into())?;
@@ -24,7 +24,7 @@ impl ReservedPort {
         Ok(Self { socket, addr })
     }
 
-    /// Where a broker on plain http will be, without a path and without a slash at the end.
+    /// The URL of a fake on plain http at this port, without a slash at the end.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)

@@ -1,5 +1,5 @@
-//! Certificates for a broker on https: one that a client can trust, and ones that it must not; and whether clients
-//! have to show one as well.
+//! Certificates for fakes on https: valid ones, and invalid ones that clients must refuse. A fake can also demand a
+//! certificate from its clients.
 
 use std::{fmt, sync::Arc};
 
@@ -12,41 +12,41 @@ use rustls::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// The certificate that a broker shows, and the CA that its clients are told to trust.
+/// The certificate of a fake, and the CA that its clients trust.
 pub struct TlsIdentity {
     certificate: CertificateDer<'static>,
     key: KeyPair,
     ca_pem: String,
-    /// The authority of the clients' certificates, where clients have to show one.
+    /// The CA of the clients' certificates, if clients need one.
     clients: Option<String>,
 }
 
-/// A certificate can't be made.
+/// A certificate can't be created.
 #[derive(Debug, thiserror::Error)]
-#[error("can't make a certificate for the fake broker")]
+#[error("can't create a certificate")]
 pub struct TlsError(#[from] rcgen::Error);
 
 impl TlsIdentity {
     /// A certificate for `127.0.0.1` and `localhost`, issued by the CA of [`Self::ca_pem`].
     ///
     /// # Errors
-    /// The certificate can't be made.
+    /// The certificate can't be created.
     pub fn trusted() -> Result<Self, TlsError> {
         Self::issue(certificate_for(&["127.0.0.1", "localhost"])?)
     }
 
-    /// A certificate of the right CA for another host.
+    /// A certificate by the right CA for another host.
     ///
     /// # Errors
-    /// The certificate can't be made.
+    /// The certificate can't be created.
     pub fn wrong_host_name() -> Result<Self, TlsError> {
         Self::issue(certificate_for(&["elsewhere.example.com"])?)
     }
 
-    /// A certificate of the right CA and host whose time is over.
+    /// An expired certificate by the right CA for the right host.
     ///
     /// # Errors
-    /// The certificate can't be made.
+    /// The certificate can't be created.
     pub fn expired() -> Result<Self, TlsError> {
         let mut params = certificate_for(&["127.0.0.1", "localhost"])?;
         params.not_before = date_time_ymd(2020, 1, 1);
@@ -54,23 +54,23 @@ impl TlsIdentity {
         Self::issue(params)
     }
 
-    /// A certificate for the right host, of another CA than that of [`Self::ca_pem`].
+    /// A certificate for the right host by another CA than that of [`Self::ca_pem`].
     ///
     /// # Errors
-    /// The certificate can't be made.
+    /// The certificate can't be created.
     pub fn unknown_ca() -> Result<Self, TlsError> {
         let Self { ca_pem, .. } = Self::trusted()?;
         Ok(Self { ca_pem, ..Self::trusted()? })
     }
 
-    /// Lets nobody in who shows no certificate of this authority (mutual TLS). A self-signed certificate is its own.
+    /// Demands a certificate by this CA from clients (mutual TLS). A self-signed certificate is its own CA.
     #[must_use]
     pub fn for_clients_of(mut self, authority_pem: impl Into<String>) -> Self {
         self.clients = Some(authority_pem.into());
         self
     }
 
-    /// The bundle that clients are to trust.
+    /// The CA bundle that clients must trust.
     #[must_use]
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
@@ -111,7 +111,7 @@ fn roots(authority_pem: &str) -> Result<RootCertStore, rustls::Error> {
 }
 
 fn unusable(error: impl fmt::Display) -> rustls::Error {
-    rustls::Error::General(format!("the authority of the clients can't be used: {error}"))
+    rustls::Error::General(format!("can't use the CA of the clients: {error}"))
 }
 
 impl fmt::Debug for TlsIdentity {
