@@ -1,10 +1,15 @@
-//! Effects at the remote side: what they read at the API server before.
+//! Effects at the remote side: what they read at the API server before, and which places they hold meanwhile.
 
+use std::{iter, pin::pin, sync::Arc, time::Duration};
+
+use futures::FutureExt;
 use http::Method;
 use rstest::rstest;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
-use super::fixtures::*;
+use super::{super::Worker, fixtures::*};
+use crate::{backend::RequestLimits, controller::queue::QueueEntry, fair::Lane};
 
 /// A ServiceKey with parameters in the Secret `parameters`.
 fn with_parameters() -> KeyFixture {
@@ -98,4 +103,40 @@ async fn no_words_are_shown_where_the_secrets_to_hide_are_unknown(#[case] answer
     assert_eq!(scene.condition("Ready").1, "BindRejected");
     let status = scene.status().to_string();
     assert!(!status.contains("what is") && !status.contains("correct horse"), "{status}");
+}
+
+/// During the call another reconcile works. After it, another call may begin although no worker is free.
+#[tokio::test]
+async fn the_place_at_the_broker_is_free_before_the_wait_for_a_worker() {
+    let mut scene = scene(service_key().finalized()).await;
+    let (context, queue, broker) = (Arc::clone(&scene.context), queue(&scene), scene.broker.clone());
+    let other = Lane::of_namespace("other");
+    broker.hold().await;
+    scene.expect(rehearse_new_secret(), works());
+    scene.expect(create_secret(), works());
+    scene.expect(write_status(), works());
+    let mut reconcile = pin!(scene.reconcile());
+    tokio::select! {
+        biased;
+        () = broker.called() => {}
+        outcome = &mut reconcile => panic!("{outcome} before the call"),
+    }
+    let free = || match queue.enter_now(&other) {
+        QueueEntry::Free(place) => Some(place),
+        QueueEntry::Full | QueueEntry::Closed => None,
+    };
+    let mut places: Vec<_> = iter::from_fn(free).collect();
+    assert_eq!(places.len(), RequestLimits::DEFAULT_CONCURRENCY.get() - 1, "the call has one");
+    let worker = Worker::acquire(&context, other.clone()).now_or_never();
+    let worker = worker.expect("no reconcile has the worker during a call");
+
+    broker.let_go();
+    let next = timeout(Duration::from_secs(10), queue.clone().enter(other.clone()));
+    tokio::select! {
+        biased;
+        place = next => places.extend(place.expect("the reconcile holds its place while it waits for a worker")),
+        outcome = &mut reconcile => panic!("{outcome} without a worker"),
+    }
+    drop(worker);
+    assert_eq!(reconcile.await, "settled, awaits a change");
 }
