@@ -27,7 +27,7 @@ const EXPLORATIONS: [(&str, Life, [u8; 4]); 11] = [
     ("plain", Life::Plain, [2, 1, 2, 1]),
     ("rotating", Life::Rotating, [1, 1, 1, 3]),
     ("rotating-edited-twice", Life::Rotating, [1, 0, 2, 3]),
-    ("revoked-first", Life::MakingRoom, [1, 1, 1, 3]),
+    ("revoked-first", Life::RevokingFirst, [1, 1, 1, 3]),
     ("found-again", Life::FoundAgain, [2, 1, 2, 1]),
     ("lost", Life::Lost, [2, 1, 1, 1]),
     ("wavering-user", Life::Wavering, [1, 1, 3, 1]),

@@ -43,7 +43,7 @@ pub(crate) struct KeyRequest {
     pub former_name: Option<String>,
     /// The remote side's id of the key according to the status. Only a hint: a backend does nothing with the object of
     /// this id before the remote side has shown that it bears the mark of `identity`.
-    pub hint: Option<String>,
+    pub recorded_id: Option<String>,
     /// The ids of the plan that the key was created with at an Open Service Broker, if the operator recorded them.
     /// Another user may have written them: the operator sends them only to the same broker, about a key whose id it
     /// derives.
@@ -166,7 +166,7 @@ pub(crate) struct AdoptionPermit {
     pub name: String,
     /// Whether the login belongs to the ServiceKey's own namespace alone.
     pub login_is_own: bool,
-    lives: Arc<dyn Fn(Uuid) -> Option<bool> + Send + Sync>,
+    service_key_exists: Arc<dyn Fn(Uuid) -> Option<bool> + Send + Sync>,
 }
 
 impl AdoptionPermit {
@@ -177,7 +177,7 @@ impl AdoptionPermit {
         login_is_own: bool,
         lives: impl Fn(Uuid) -> Option<bool> + Send + Sync + 'static,
     ) -> Self {
-        Self { name, login_is_own, lives: Arc::new(lives) }
+        Self { name, login_is_own, service_key_exists: Arc::new(lives) }
     }
 
     /// Whether the ServiceKey of this UID exists.
@@ -185,7 +185,7 @@ impl AdoptionPermit {
     /// # Errors
     /// [`ErrorClass::Transient`] while the operator has not listed all ServiceKeys.
     pub(super) fn lives(&self, owner: Uuid) -> Result<bool, BackendError> {
-        (self.lives)(owner).ok_or_else(|| {
+        (self.service_key_exists)(owner).ok_or_else(|| {
             let what = "adoption failed: the operator has not listed all ServiceKeys yet; it tries again once it has";
             BackendError::new(ErrorClass::Transient, what)
         })
@@ -194,7 +194,7 @@ impl AdoptionPermit {
 
 impl fmt::Debug for AdoptionPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, login_is_own, lives: _ } = self;
+        let Self { name, login_is_own, service_key_exists: _ } = self;
         f.debug_struct("AdoptionPermit")
             .field("name", name)
             .field("login_is_own", login_is_own)

@@ -63,19 +63,19 @@ impl Weight for String {
 }
 
 /// An allocation from the budget, until it is dropped.
-pub(crate) struct HeldMemory {
+pub(crate) struct AllocatedMemory {
     share: MemoryShare,
     id: u64,
 }
 
 /// A value that is kept while memory suffices. It may disappear at any time.
-pub struct Kept<T>(Arc<Mutex<Option<(HeldMemory, T)>>>);
+pub struct Kept<T>(Arc<Mutex<Option<(AllocatedMemory, T)>>>);
 
 type GiveUp = Arc<dyn Fn() + Send + Sync>;
 
 /// The reason for a refused allocation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoRoom {
+pub enum OutOfMemory {
     /// The share has reached its limit.
     #[error("{share} has used its limit of {} MiB for answers; retrying later", .limit / MIB)]
     Share {
@@ -126,7 +126,7 @@ impl fmt::Debug for MemoryHolder {
 
 enum MemoryGrant {
     Granted,
-    Refused(NoRoom),
+    Refused(OutOfMemory),
     /// Another holder must release its memory first.
     After(GiveUp),
     /// Another holder was asked already.
@@ -174,7 +174,7 @@ impl MemoryShare {
     }
 
     /// Creates an empty allocation. `give_up` is called at most once, to have the allocation dropped.
-    pub(super) fn hold(&self, give_up: impl Fn() + Send + Sync + 'static) -> HeldMemory {
+    pub(super) fn hold(&self, give_up: impl Fn() + Send + Sync + 'static) -> AllocatedMemory {
         let mut held = self.pool.held.lock();
         let id = held.next;
         held.next += 1;
@@ -182,24 +182,24 @@ impl MemoryShare {
             MemoryHolder { share: Arc::clone(&self.name), bytes: 0, give_up: Arc::new(give_up), asked: None };
         held.holders.insert(id, holder);
         drop(held);
-        HeldMemory { share: self.clone(), id }
+        AllocatedMemory { share: self.clone(), id }
     }
 
     /// Keeps a value of this many bytes while memory suffices.
     ///
     /// # Errors
     /// If there is not enough memory even after others have released what they keep.
-    pub fn keep<T: Send + 'static>(&self, bytes: usize, thing: T) -> Result<Kept<T>, NoRoom> {
+    pub fn keep<T: Send + 'static>(&self, bytes: usize, thing: T) -> Result<Kept<T>, OutOfMemory> {
         let mut holding = self.hold(|| {});
         holding.grow_now(bytes)?;
         Ok(self.store(holding, thing))
     }
 
     /// Another share may need the memory before the value is stored. The value is then dropped at once.
-    fn store<T: Send + 'static>(&self, holding: HeldMemory, thing: T) -> Kept<T> {
+    fn store<T: Send + 'static>(&self, holding: AllocatedMemory, thing: T) -> Kept<T> {
         let id = holding.id;
         let kept = Kept(Arc::new(Mutex::new(Some((holding, thing)))));
-        let cell: Weak<Mutex<Option<(HeldMemory, T)>>> = Arc::downgrade(&kept.0);
+        let cell: Weak<Mutex<Option<(AllocatedMemory, T)>>> = Arc::downgrade(&kept.0);
         self.when_asked(id, move || {
             if let Some(cell) = cell.upgrade() {
                 let given_up = cell.lock().take();
@@ -224,12 +224,12 @@ impl MemoryShare {
     }
 }
 
-impl HeldMemory {
+impl AllocatedMemory {
     /// Grows the allocation as soon as there is memory. After a while, holders in larger shares must release theirs.
     ///
     /// # Errors
     /// If there is not enough memory.
-    pub(super) async fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
+    pub(super) async fn grow(&mut self, bytes: usize) -> Result<(), OutOfMemory> {
         let began = Instant::now();
         let patient_until = began + PATIENCE;
         loop {
@@ -260,18 +260,18 @@ impl HeldMemory {
     ///
     /// # Errors
     /// As for [`HeldMemory::grow`].
-    pub(super) async fn grow_within(&mut self, patience: Duration, bytes: usize) -> Result<(), NoRoom> {
+    pub(super) async fn grow_within(&mut self, patience: Duration, bytes: usize) -> Result<(), OutOfMemory> {
         let until = Instant::now() + patience;
         loop {
             match self.grow(bytes).await {
-                Err(NoRoom::Share { .. }) if Instant::now() < until => {}
+                Err(OutOfMemory::Share { .. }) if Instant::now() < until => {}
                 outcome => return outcome,
             }
         }
     }
 
     /// Like [`HeldMemory::grow`], without waiting, for budgets whose holders release memory at once.
-    pub(super) fn grow_now(&mut self, bytes: usize) -> Result<(), NoRoom> {
+    pub(super) fn grow_now(&mut self, bytes: usize) -> Result<(), OutOfMemory> {
         loop {
             match self.try_to_grow(bytes, false) {
                 MemoryGrant::Granted => return Ok(()),
@@ -299,8 +299,8 @@ impl HeldMemory {
         self.share.when_asked(self.id, give_up);
     }
 
-    fn no_room(&self) -> NoRoom {
-        NoRoom::Budget { share: self.share.name.to_string() }
+    fn no_room(&self) -> OutOfMemory {
+        OutOfMemory::Budget { share: self.share.name.to_string() }
     }
 
     /// While `is_patient`, no other holder must release memory.
@@ -309,7 +309,10 @@ impl HeldMemory {
         let held = &mut *pool.held.lock();
         let own = held.shares.get(name).copied().unwrap_or_default().saturating_add(bytes);
         if own > pool.per_share {
-            return MemoryGrant::Refused(NoRoom::Share { share: name.to_string(), limit: pool.per_share });
+            return MemoryGrant::Refused(OutOfMemory::Share {
+                share: name.to_string(),
+                limit: pool.per_share,
+            });
         }
         if held.total + bytes <= pool.total {
             held.total += bytes;
@@ -356,7 +359,7 @@ impl HeldTotals {
     }
 }
 
-impl Drop for HeldMemory {
+impl Drop for AllocatedMemory {
     fn drop(&mut self) {
         let MemoryShare { pool, name } = &self.share;
         let held = &mut *pool.held.lock();
@@ -383,7 +386,7 @@ impl fmt::Debug for MemoryShare {
     }
 }
 
-impl fmt::Debug for HeldMemory {
+impl fmt::Debug for AllocatedMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Holding").field("share", &self.share).finish_non_exhaustive()
     }
@@ -416,7 +419,7 @@ mod tests {
         MemoryBudget::new(TOTAL, PER_SHARE)
     }
 
-    fn kept(share: &MemoryShare, bytes: usize) -> Result<Kept<usize>, NoRoom> {
+    fn kept(share: &MemoryShare, bytes: usize) -> Result<Kept<usize>, OutOfMemory> {
         share.keep(bytes, bytes)
     }
 
@@ -425,7 +428,7 @@ mod tests {
         let share = budget().share("a");
         let _first = kept(&share, 30).unwrap();
         let error = kept(&share, 3).unwrap_err();
-        assert_eq!(error, NoRoom::Share { share: "a".to_owned(), limit: PER_SHARE });
+        assert_eq!(error, OutOfMemory::Share { share: "a".to_owned(), limit: PER_SHARE });
         drop(kept(&share, 2).unwrap());
     }
 
@@ -449,7 +452,7 @@ mod tests {
         let (a, b) = (budget.share("a"), budget.share("b"));
         let of_a = kept(&a, 32).unwrap();
         let of_b = kept(&b, 20).unwrap();
-        assert_eq!(kept(&b, 14).unwrap_err(), NoRoom::Budget { share: "b".to_owned() });
+        assert_eq!(kept(&b, 14).unwrap_err(), OutOfMemory::Budget { share: "b".to_owned() });
         assert_eq!((of_a.get(), of_b.get()), (Some(32), Some(20)));
     }
 

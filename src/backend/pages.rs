@@ -13,7 +13,7 @@ use super::{
     BackendError,
     bounded::each,
     http::Response,
-    memory::{HeldMemory, MemoryShare, NoRoom, Weight},
+    memory::{AllocatedMemory, MemoryShare, OutOfMemory, Weight},
 };
 use crate::lifecycle::MarkedKey;
 
@@ -62,7 +62,7 @@ pub(crate) struct CompleteList<T> {
     /// The items of the list.
     pub items: Vec<T>,
     /// The memory of the items. Drop it as soon as the items are gone: another share may wait for it.
-    pub held: HeldMemory,
+    pub held: AllocatedMemory,
 }
 
 /// The reason why a list is not read to its end.
@@ -188,7 +188,7 @@ struct PartialList<K> {
     bytes: usize,
     seen: HashSet<u64>,
     hasher: RandomState,
-    holding: HeldMemory,
+    holding: AllocatedMemory,
 }
 
 /// The reason why reading stops before the end.
@@ -209,14 +209,14 @@ impl From<Endless> for Stop {
     }
 }
 
-impl From<NoRoom> for Stop {
-    fn from(why: NoRoom) -> Self {
+impl From<OutOfMemory> for Stop {
+    fn from(why: OutOfMemory) -> Self {
         Self::Endless(Endless::Now(why.to_string()))
     }
 }
 
 impl<K: Weight> PartialList<K> {
-    fn new(holding: HeldMemory, extent: ReadExtent) -> Self {
+    fn new(holding: AllocatedMemory, extent: ReadExtent) -> Self {
         Self {
             items: Vec::new(),
             extent,

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     BackendError,
-    memory::{HeldMemory, Weight},
+    memory::{AllocatedMemory, Weight},
 };
 
 /// The last answer, and the lock for requesting another.
@@ -24,7 +24,7 @@ pub(super) struct SingleFlight<T> {
     /// How long a failure is also returned to later callers.
     kept: fn(&BackendError) -> Duration,
     /// The memory of an answer, if it counts.
-    held: fn(&T) -> Option<&HeldMemory>,
+    held: fn(&T) -> Option<&AllocatedMemory>,
 }
 
 /// An answer and its time of arrival.
@@ -145,7 +145,7 @@ impl<T: Send + Sync + 'static> SingleFlight<T> {
     }
 
     /// Counts the memory of the answers. They are forgotten if others need the memory.
-    pub(super) fn counted(self, held: fn(&T) -> Option<&HeldMemory>) -> Self {
+    pub(super) fn counted(self, held: fn(&T) -> Option<&AllocatedMemory>) -> Self {
         Self { held, ..self }
     }
 
@@ -295,7 +295,7 @@ mod tests {
         assert!(answers.answers.lock().len() <= 4);
     }
 
-    struct HeldAnswer(HeldMemory);
+    struct HeldAnswer(AllocatedMemory);
 
     fn held(share: &MemoryShare, bytes: usize) -> HeldAnswer {
         let mut holding = share.hold(|| {});

@@ -156,7 +156,7 @@ pub(super) async fn silent() -> Url {
 
 /// An address that refuses connections. The socket stays bound until the process ends, so that no other process can
 /// listen there.
-pub(super) fn nobody() -> Url {
+pub(super) fn refusing_address() -> Url {
     let socket = Box::leak(Box::new(TcpSocket::new_v4().unwrap()));
     socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     format!("http://{}", socket.local_addr().unwrap()).parse().unwrap()

@@ -34,7 +34,7 @@ pub(super) enum Error {
     Unchecked(#[source] RenderError),
     /// The decisions did not end in a wait: a bug in the operator.
     #[error("the reconcile did not end after {0} steps; please report this bug")]
-    Restless(usize),
+    TooManySteps(usize),
 }
 
 /// Waits for a request to the Kubernetes API, at most [`PATIENCE`].
@@ -83,7 +83,7 @@ impl Error {
             | Self::Outdated
             | Self::Malformed(_)
             | Self::Unchecked(_)
-            | Self::Restless(_)) => error,
+            | Self::TooManySteps(_)) => error,
         }
     }
 

@@ -64,13 +64,13 @@ pub(super) struct Events {
 
 /// An event that waits to be published.
 struct Queued {
-    news: News,
+    news: EventRequest,
     turn: Acquire,
     _room: FairPermit,
 }
 
 /// An event about an object.
-struct News {
+struct EventRequest {
     type_: EventType,
     object: ObjectReference,
     reason: String,
@@ -130,7 +130,7 @@ impl Events {
             return;
         };
         let turn = self.publishers.acquire(&lane);
-        let news = News { type_, object, reason: reason.to_owned(), action: action.to_owned(), note };
+        let news = EventRequest { type_, object, reason: reason.to_owned(), action: action.to_owned(), note };
         // The receiver is dropped only when the operator ends.
         let _ = self.sender.send(Queued { news, turn, _room: room });
     }
@@ -157,7 +157,7 @@ impl Publisher {
         Self { client, instance, lately: Mutex::default() }
     }
 
-    async fn publish(&self, news: &News) {
+    async fn publish(&self, news: &EventRequest) {
         let (now, like) = (Timestamp::now(), news.likeness());
         let namespace = news.object.namespace.as_deref().unwrap_or(NAMESPACE_OF_CLUSTER_OBJECTS);
         let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
@@ -189,8 +189,8 @@ impl Publisher {
         lately
     }
 
-    fn first(&self, news: &News, now: Timestamp) -> Event {
-        let News { type_, object, reason, action, note } = news;
+    fn first(&self, news: &EventRequest, now: Timestamp) -> Event {
+        let EventRequest { type_, object, reason, action, note } = news;
         Event {
             metadata: ObjectMeta {
                 name: Some(event_name(object.name.as_deref().unwrap_or_default(), now)),
@@ -210,7 +210,7 @@ impl Publisher {
     }
 }
 
-impl News {
+impl EventRequest {
     /// Key of a series: equal for all events that are counted in one Event.
     fn likeness(&self) -> String {
         let Self { type_, object, reason, action, note: _ } = self;
@@ -274,8 +274,8 @@ mod tests {
         }
     }
 
-    fn about(number: usize) -> News {
-        News {
+    fn about(number: usize) -> EventRequest {
+        EventRequest {
             type_: EventType::Warning,
             object: ObjectReference { name: Some(format!("key-{number}")), ..ObjectReference::default() },
             reason: "BindFailed".to_owned(),

@@ -10,13 +10,13 @@ mod ids;
 mod namespaces;
 mod provider;
 mod queue;
+mod requeues;
 mod run;
 mod scope;
 mod service_key;
 mod shared;
 mod state_metrics;
 mod unread;
-mod wakes;
 mod watch;
 
 pub use clock::Clock;

@@ -22,14 +22,14 @@ pub(super) struct Queue {
 
 /// A slot at the remote side. Dropping it frees the slot.
 #[derive(Debug)]
-pub(super) struct QueuePlace {
+pub(super) struct QueueSlot {
     _permit: FairPermit,
 }
 
 /// The result of an attempt to get a slot without waiting.
 #[derive(Debug)]
 pub(super) enum QueueEntry {
-    Free(QueuePlace),
+    Free(QueueSlot),
     /// All slots are in use.
     Full,
     /// The provider was replaced or removed, so its remote side gets no more calls.
@@ -45,16 +45,16 @@ impl Queue {
     /// Takes a slot for a key of this namespace if one is free and no other key waits for it.
     pub(super) fn enter_now(&self, lane: &Lane) -> QueueEntry {
         match self.places.try_acquire(lane) {
-            Ok(permit) => QueueEntry::Free(QueuePlace { _permit: permit }),
+            Ok(permit) => QueueEntry::Free(QueueSlot { _permit: permit }),
             Err(NoPermit::Busy) => QueueEntry::Full,
             Err(NoPermit::Closed) => QueueEntry::Closed,
         }
     }
 
     /// Waits for a slot for a key of this namespace; `None`: the queue was closed.
-    pub(super) async fn enter(self, lane: Lane) -> Option<QueuePlace> {
+    pub(super) async fn enter(self, lane: Lane) -> Option<QueueSlot> {
         let permit = self.metrics.during(self.places.acquire(&lane)).await;
-        permit.map(|permit| QueuePlace { _permit: permit })
+        permit.map(|permit| QueueSlot { _permit: permit })
     }
 
     /// Closes the queue. The waiting keys look up the provider again.

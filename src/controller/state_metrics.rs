@@ -31,20 +31,21 @@ fn sorted(
     keys: &[Arc<ServiceKey>],
     now: Timestamp,
 ) -> Vec<ProviderState> {
-    let mut homeless = ProviderState::default();
+    let mut without_provider = ProviderState::default();
     for key in keys {
-        let stock = providers.get_mut(&ProviderId::from_key(key)).unwrap_or(&mut homeless);
+        let stock = providers.get_mut(&ProviderId::from_key(key)).unwrap_or(&mut without_provider);
         stock.keys[state(key) as usize] += 1;
-        if let Some(status) = key.status.as_ref().filter(|_| is_cared_for(key)) {
+        if let Some(status) = key.status.as_ref().filter(|_| is_rotated(key)) {
             count(stock, status, now);
         }
     }
-    let homeless = Some(homeless).filter(|homeless| homeless.keys.iter().any(|count| *count > 0));
-    providers.into_values().chain(homeless).collect()
+    let without_provider = Some(without_provider)
+        .filter(|without_provider| without_provider.keys.iter().any(|count| *count > 0));
+    providers.into_values().chain(without_provider).collect()
 }
 
 /// Whether the operator rotates its key when that is due.
-fn is_cared_for(key: &ServiceKey) -> bool {
+fn is_rotated(key: &ServiceKey) -> bool {
     key.metadata.deletion_timestamp.is_none() && !key.spec.suspend
 }
 

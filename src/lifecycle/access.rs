@@ -99,7 +99,7 @@ impl Desired {
             rotation: RotationPolicy {
                 every: rotation.every.map(crate::api::Duration::get),
                 overlap: rotation.overlap(),
-                makes_room: rotation.strategy == RotationStrategy::Replace,
+                revokes_first: rotation.strategy == RotationStrategy::Replace,
             },
             keeps_previous: spec.secret.previous == PreviousCredentials::Include,
             adopts: spec.adoption == Adoption::IfExists,

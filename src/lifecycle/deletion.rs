@@ -92,7 +92,7 @@ impl<'a> Deletion<'a> {
 }
 
 fn wait_for_the_end(Deletion { observed, .. }: &Deletion<'_>) -> Option<Step> {
-    (!observed.desired.finalizer).then(|| Step::Wait(report::released(observed)))
+    (!observed.desired.finalizer).then(|| Step::Wait(report::deletion_done(observed)))
 }
 
 fn wait_for_admission(Deletion { observed, .. }: &Deletion<'_>) -> Option<Step> {

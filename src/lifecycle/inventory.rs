@@ -62,7 +62,7 @@ pub(crate) struct Orphan {
     /// Whether the operator may revoke the key if the user allows that: its ServiceKey does not exist. If the
     /// ServiceKey exists, it does not know the number of this key, and only a person can decide which of the two is
     /// right. A twin goes with the key that has its number.
-    pub may_go: bool,
+    pub may_be_revoked: bool,
 }
 
 impl Inventory {
@@ -88,13 +88,13 @@ impl Inventory {
             let known = identity.and_then(|identity| expected.get(&identity));
             known.is_some_and(|known| *known != key.id && shown.contains(known.as_str()))
         };
-        let is_nobodys = |key: &&MarkedKey| is_twin(key) || is_ours(key) && !is_accounted(key);
-        let nobodys: Vec<_> = listed.iter().filter(is_nobodys).cloned().collect();
+        let is_orphan = |key: &&MarkedKey| is_twin(key) || is_ours(key) && !is_accounted(key);
+        let nobodys: Vec<_> = listed.iter().filter(is_orphan).cloned().collect();
         let mut findings = Findings { missed, ..Findings::default() };
         for key in nobodys {
             findings.suspects.insert(key.id.clone());
             if suspects.contains(&key.id) {
-                findings.orphans.push(Orphan { may_go: !accounted.contains_key(&key.owner), key });
+                findings.orphans.push(Orphan { may_be_revoked: !accounted.contains_key(&key.owner), key });
             }
         }
         findings
@@ -178,7 +178,7 @@ mod tests {
         let first = with(HashSet::new()).findings();
         assert_eq!((first.orphans, first.suspects.len()), (Vec::new(), usize::from(may_go.is_some())));
         let second = with(first.suspects).findings().orphans;
-        assert_eq!(second.first().map(|orphan| orphan.may_go), may_go);
+        assert_eq!(second.first().map(|orphan| orphan.may_be_revoked), may_go);
     }
 
     /// Two requests for one key took effect.
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(with("b", &[]).findings().orphans, []);
         let orphans = with("b", &["b"]).findings().orphans;
         assert_eq!(
-            orphans.iter().map(|twin| (twin.key.id.as_str(), twin.may_go)).collect::<Vec<_>>(),
+            orphans.iter().map(|twin| (twin.key.id.as_str(), twin.may_be_revoked)).collect::<Vec<_>>(),
             [("b", false)]
         );
         // A list may contain a key twice if it moved from one page to the next.

@@ -37,7 +37,7 @@ pub enum Allowance {
 
 /// The parts of a ServiceKey that limits apply to.
 #[derive(Clone, Copy, Debug)]
-pub struct Wish<'a> {
+pub struct RequestedKey<'a> {
     pub namespace: &'a str,
     pub spec: &'a ServiceKeySpec,
     /// Whether the status records a key. Limits on adoption and `Retain` are reported only before that; afterwards the
@@ -55,7 +55,7 @@ pub struct SpaceLimit {
 }
 
 /// Returns the refused request and the limit that refuses it.
-type LimitCheck = fn(&NamespaceLimits<'_>, &Wish<'_>) -> Option<String>;
+type LimitCheck = fn(&NamespaceLimits<'_>, &RequestedKey<'_>) -> Option<String>;
 
 /// The checks in the order in which refusals are reported.
 const CHECKS: [LimitCheck; 6] = [
@@ -74,7 +74,7 @@ const CHECKS: [LimitCheck; 6] = [
 impl Allowance {
     /// Why no key may be created for this ServiceKey.
     #[must_use]
-    pub fn refusal(&self, wish: &Wish<'_>) -> Option<Problem> {
+    pub fn refusal(&self, wish: &RequestedKey<'_>) -> Option<Problem> {
         let limits = self.limits()?;
         let refused = CHECKS.iter().find_map(|check| check(&limits, wish))?;
         Some(limits.not_permitted(wish.namespace, &refused))
@@ -142,7 +142,7 @@ impl Allowance {
 
     /// Why the ServiceKey exceeds the limit on ServiceKeys.
     #[must_use]
-    pub fn no_place(&self, namespace: &str) -> Option<Problem> {
+    pub fn limit_exceeded(&self, namespace: &str) -> Option<Problem> {
         let limits = self.limits()?;
         let max = limits.rule?.max_keys?;
         Some(Problem {
@@ -200,7 +200,7 @@ impl<'a> NamespaceLimits<'a> {
         self.rule.map_or(Permission::Deny, |rule| rule.adoption)
     }
 
-    fn instance(&self, wish: &Wish<'_>) -> Option<String> {
+    fn instance(&self, wish: &RequestedKey<'_>) -> Option<String> {
         let InstancePatterns { names, ids, crns } = self.rule?.instances.as_ref()?;
         let Instance { name, id, crn, offering: _, plan: _, annotations: _ } = &wish.spec.instance;
         [("name", "names", name, names), ("id", "ids", id, ids), ("crn", "crns", crn, crns)]
@@ -219,7 +219,7 @@ impl<'a> NamespaceLimits<'a> {
         self.rule?.ibm_cloud.as_ref()
     }
 
-    fn role(&self, wish: &Wish<'_>) -> Option<String> {
+    fn role(&self, wish: &RequestedKey<'_>) -> Option<String> {
         let key = wish.spec.ibm_cloud.clone().unwrap_or_default();
         let own = key.access.iter().flat_map(|access| &access.roles).map(String::as_str);
         // A key with an access has no role of its own, unless the spec names one.
@@ -236,7 +236,7 @@ impl<'a> NamespaceLimits<'a> {
         ))
     }
 
-    fn service_id(&self, wish: &Wish<'_>) -> Option<String> {
+    fn service_id(&self, wish: &RequestedKey<'_>) -> Option<String> {
         let access = wish.spec.ibm_cloud.as_ref()?.access.as_ref()?;
         let wanted = access.service_id_crn.as_deref()?;
         (!self.permits_service_id(wanted)).then(|| {
@@ -258,7 +258,7 @@ impl<'a> NamespaceLimits<'a> {
         self.ibm_cloud().is_none_or(|limits| limits.roles.is_empty() || lists(&limits.roles, wanted))
     }
 
-    fn parameters_of_spec(&self, wish: &Wish<'_>) -> Option<String> {
+    fn parameters_of_spec(&self, wish: &RequestedKey<'_>) -> Option<String> {
         self.parameters(&wish.spec.parameters)
     }
 
@@ -282,7 +282,7 @@ impl<'a> NamespaceLimits<'a> {
         ))
     }
 
-    fn adoption(&self, wish: &Wish<'_>) -> Option<String> {
+    fn adoption(&self, wish: &RequestedKey<'_>) -> Option<String> {
         let wanted = wish.spec.adoption == Adoption::IfExists && !wish.has_key;
         (wanted && self.adopts() == Permission::Deny).then(|| {
             let limit = match self.rule {
@@ -296,7 +296,7 @@ impl<'a> NamespaceLimits<'a> {
         })
     }
 
-    fn retain(&self, wish: &Wish<'_>) -> Option<String> {
+    fn retain(&self, wish: &RequestedKey<'_>) -> Option<String> {
         let wanted = wish.spec.deletion_policy == DeletionPolicy::Retain && !wish.has_key;
         let denied = self.denied(|rule| rule.retain, "retain").filter(|_| wanted);
         denied.map(|_| {
@@ -347,7 +347,11 @@ pub(crate) struct SeatRank {
 }
 
 /// Whether a ServiceKey is among the first `max` ones in this order.
-pub(crate) fn has_place<'a>(mut order: impl Iterator<Item = &'a SeatRank>, max: usize, uid: Uuid) -> bool {
+pub(crate) fn is_within_limit<'a>(
+    mut order: impl Iterator<Item = &'a SeatRank>,
+    max: usize,
+    uid: Uuid,
+) -> bool {
     order.by_ref().take(max).any(|standing| standing.uid == uid)
 }
 
@@ -374,7 +378,7 @@ mod tests {
 
     fn refused(allowance: &Allowance, wanted: Value, has_key: bool) -> Option<String> {
         let spec = spec(wanted);
-        let problem = allowance.refusal(&Wish { namespace: "team", spec: &spec, has_key })?;
+        let problem = allowance.refusal(&RequestedKey { namespace: "team", spec: &spec, has_key })?;
         assert_eq!(problem.reason, Reason::NotPermitted);
         let start = format!("{PROVIDER} does not permit the namespace `team` ");
         Some(problem.message.strip_prefix(&start).unwrap_or_else(|| panic!("{}", problem.message)).to_owned())
@@ -478,7 +482,7 @@ mod tests {
 
         let spec = spec(adoption);
         assert_eq!(
-            Allowance::Everything.refusal(&Wish { namespace: "team", spec: &spec, has_key: false }),
+            Allowance::Everything.refusal(&RequestedKey { namespace: "team", spec: &spec, has_key: false }),
             None
         );
         assert!(Allowance::Everything.permits_adoption());
@@ -495,7 +499,7 @@ mod tests {
             refused(&allowance, retain.clone(), false).unwrap().contains("`spec.rules[1].retain` is `Deny`")
         );
         assert_eq!(refused(&allowance, retain, true), None);
-        let no_place = allowance.no_place("team").unwrap();
+        let no_place = allowance.limit_exceeded("team").unwrap();
         assert_eq!(no_place.reason, Reason::LimitExceeded);
         assert!(
             no_place.message.contains("3 ServiceKeys")
@@ -544,6 +548,6 @@ mod tests {
         });
         let mut order = standings.clone();
         order.sort();
-        assert_eq!(standings.map(|standing| has_place(order.iter(), max, standing.uid)), expected);
+        assert_eq!(standings.map(|standing| is_within_limit(order.iter(), max, standing.uid)), expected);
     }
 }

@@ -129,13 +129,13 @@ impl<'a> Intact<'a> {
     }
 
     /// Whether the revocation of the current key before the next one has begun.
-    fn makes_room_now(&self) -> bool {
+    fn revokes_first_now(&self) -> bool {
         self.observed.recorded.makes_room() && !self.is_gone()
     }
 
     /// Whether the operator revokes the current key before it creates the next one.
     fn makes_room(&self) -> bool {
-        self.makes_room_now() || self.observed.desired.rotation.makes_room && !self.is_gone()
+        self.revokes_first_now() || self.observed.desired.rotation.revokes_first && !self.is_gone()
     }
 
     /// Whether another key is due. A revocation of the current key that has begun is completed, because the key may be
@@ -143,7 +143,7 @@ impl<'a> Intact<'a> {
     fn needs_next(&self) -> bool {
         let Self { observed, key } = self;
         let is_due = self.is_gone() || rotation::is_due(observed, key) || self.needs_another_key();
-        (observed.desired.problem.is_none() && is_due || self.makes_room_now())
+        (observed.desired.problem.is_none() && is_due || self.revokes_first_now())
             && self.unusable_next().is_none()
     }
 

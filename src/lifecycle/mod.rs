@@ -48,7 +48,7 @@ pub use identity::{Identity, Sequence};
 pub(crate) use inheritance::{Heir, Inheritance};
 pub(crate) use inputs::Inputs;
 pub(crate) use inventory::{Findings, Inventory, MarkedKey, Orphan};
-pub(crate) use limits::{Allowance, SeatRank, SpaceLimit, Wish, has_place};
+pub(crate) use limits::{Allowance, RequestedKey, SeatRank, SpaceLimit, is_within_limit};
 pub(crate) use observed::{
     Desired, Flaw, GracePeriod, Observed, PlanView, Problem, ProviderView, PublishedReady, RotationPolicy,
     SecretView,
@@ -56,7 +56,7 @@ pub(crate) use observed::{
 pub(crate) use operation::{LONGEST_OPERATION, Operation, OperationStage, PendingOperation, RemoteOperation};
 pub use order::DecisionList;
 pub(crate) use protection::{
-    LONGEST_UNEXPLAINED_HOLD, ProtectedSecret, ProtectionStep, ProtectionView, next_protection_step,
+    LONGEST_UNEXPLAINED_PROTECTION, ProtectedSecret, ProtectionStep, ProtectionView, next_protection_step,
 };
 pub(crate) use recorded::{KeyRecord, Loss, LossCause, PlanIds, PreviousKey, Recorded};
 pub(crate) use rotation::{created_at, full_second};

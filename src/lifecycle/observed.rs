@@ -161,7 +161,7 @@ pub struct RotationPolicy {
     /// How long the replaced key stays valid.
     pub overlap: Duration,
     /// Whether a key is revoked before the next one is created.
-    pub makes_room: bool,
+    pub revokes_first: bool,
 }
 
 /// The Secret that the ServiceKey names, and the key in it.

@@ -10,10 +10,10 @@ use super::{Inputs, Observed, PlanIds, Sequence, full_second};
 pub(crate) const LONGEST_OPERATION: Duration = Duration::from_secs(3600);
 
 /// How long an operation may take before the status shows it. Most are complete by then.
-const QUIET: Duration = Duration::from_secs(5);
+const SILENT_FOR: Duration = Duration::from_secs(5);
 
 /// When to first poll an operation that another process began.
-const CLOSE_LOOK: Duration = Duration::from_millis(500);
+const FIRST_POLL: Duration = Duration::from_millis(500);
 
 /// An operation that the remote side completes asynchronously.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,7 +107,7 @@ pub struct PendingOperation {
     /// The pause that the remote side asked for.
     pub retry_after: Option<Duration>,
     /// When the first poll is useful.
-    pub first_look: Duration,
+    pub first_poll: Duration,
     /// The remote side's last message about the operation.
     pub said: Option<String>,
     /// Whether the remote side refused to report the state of the operation.
@@ -123,8 +123,8 @@ impl PendingOperation {
     }
 
     /// Whether the operation takes so long that the status shows it.
-    pub(super) fn is_news(&self, now: Timestamp) -> bool {
-        after(self.since, QUIET) <= now
+    pub(super) fn is_unpublished(&self, now: Timestamp) -> bool {
+        after(self.since, SILENT_FOR) <= now
     }
 }
 
@@ -134,7 +134,7 @@ pub(super) fn pending_operation(
     work: RemoteOperation,
     sequence: Sequence,
 ) -> Option<PendingOperation> {
-    let known = known_work(observed)?;
+    let known = known_operation(observed)?;
     let is_over = known.is_given_up(observed.now) || stops_waiting(observed, &known);
     (known.operation == work && known.sequence == sequence && !is_over).then_some(known)
 }
@@ -148,10 +148,10 @@ fn stops_waiting(observed: &Observed, known: &PendingOperation) -> bool {
 
 /// The key of a bind whose outcome is unknown since that time, if the status does not record this yet.
 pub(super) fn lost(observed: &Observed) -> Option<(Sequence, Timestamp)> {
-    let exhausted = known_work(observed)
+    let exhausted = known_operation(observed)
         .filter(|known| known.operation == RemoteOperation::Bind && known.is_given_up(observed.now))
         .map(|known| (known.sequence, full_second(known.ends)));
-    let abandoned = known_work(observed)
+    let abandoned = known_operation(observed)
         .filter(|known| stops_waiting(observed, known))
         .map(|known| (known.sequence, full_second(observed.now)));
     let (sequence, since) = observed.run.lost.or(exhausted).or(abandoned)?;
@@ -165,7 +165,7 @@ pub(super) fn lost(observed: &Observed) -> Option<(Sequence, Timestamp)> {
     (!known).then_some((sequence, since))
 }
 
-fn known_work(observed: &Observed) -> Option<PendingOperation> {
+fn known_operation(observed: &Observed) -> Option<PendingOperation> {
     let remembered = || {
         let Operation { sequence, stage: OperationStage::Accepted { token, since, inputs }, plan_ids: _ } =
             observed.recorded.operation.clone()?
@@ -180,7 +180,7 @@ fn known_work(observed: &Observed) -> Option<PendingOperation> {
             ends: after(since, LONGEST_OPERATION),
             next_poll: Some(observed.now),
             retry_after: None,
-            first_look: CLOSE_LOOK,
+            first_poll: FIRST_POLL,
             said: None,
             is_refused: false,
             inputs: inputs.unwrap_or_default(),
@@ -241,7 +241,7 @@ mod tests {
             ends: at(10),
             next_poll: next_poll.map(at),
             retry_after: None,
-            first_look: CLOSE_LOOK,
+            first_poll: FIRST_POLL,
             said: None,
             is_refused: false,
             inputs: Inputs::default(),

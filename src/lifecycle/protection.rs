@@ -39,7 +39,7 @@ decisions! {
 
 /// How long a login Secret is protected after its deletion if no deletion of keys explains it. A user who deletes a
 /// namespace or an application deletes the Secret, the provider and the ServiceKeys within this time.
-pub(crate) const LONGEST_UNEXPLAINED_HOLD: SignedDuration = SignedDuration::from_secs(60);
+pub(crate) const LONGEST_UNEXPLAINED_PROTECTION: SignedDuration = SignedDuration::from_secs(60);
 
 /// The state of one provider.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -91,7 +91,7 @@ impl ProtectionView {
     /// Whether a user deleted the Secret to replace it, and it has been protected for long enough.
     fn is_replaced(&self, secret: ProtectedSecret) -> bool {
         let explained = self.deleting || self.revoking;
-        let is_due = |at| self.now.duration_since(at) >= LONGEST_UNEXPLAINED_HOLD;
+        let is_due = |at| self.now.duration_since(at) >= LONGEST_UNEXPLAINED_PROTECTION;
         !explained && secret.deleted_at.is_some_and(is_due)
     }
 
@@ -105,17 +105,17 @@ impl ProtectionView {
 /// One step of the protection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ProtectionStep {
-    HoldProvider,
+    ProtectProvider,
     /// Record the names of the protected Secrets, before the first one is protected, and after one is released.
     Record(BTreeSet<String>),
-    HoldSecret(String),
+    ProtectSecret(String),
     ReleaseSecret(String),
     /// Remove the finalizers of providers that are gone from a Secret.
     RemoveOrphans(String),
     /// Release the provider. This is its last step.
     ReleaseProvider,
     /// Everything that should be protected is protected, and nothing else.
-    Rest,
+    Wait,
 }
 
 /// Decides the next step of the protection.
@@ -132,11 +132,11 @@ pub(crate) fn next_protection_step(view: &ProtectionView) -> ProtectionStep {
 }
 
 fn rest_after_deletion(view: &ProtectionView) -> Option<ProtectionStep> {
-    (!view.held && view.deleting).then_some(ProtectionStep::Rest)
+    (!view.held && view.deleting).then_some(ProtectionStep::Wait)
 }
 
 fn hold_provider(view: &ProtectionView) -> Option<ProtectionStep> {
-    (!view.held).then_some(ProtectionStep::HoldProvider)
+    (!view.held).then_some(ProtectionStep::ProtectProvider)
 }
 
 fn record_secrets(view: &ProtectionView) -> Option<ProtectionStep> {
@@ -146,7 +146,7 @@ fn record_secrets(view: &ProtectionView) -> Option<ProtectionStep> {
 
 fn hold_secret(view: &ProtectionView) -> Option<ProtectionStep> {
     let can_be_held = |secret: ProtectedSecret| !secret.held && secret.deleted_at.is_none();
-    view.first(view.wanted(), can_be_held).map(ProtectionStep::HoldSecret)
+    view.first(view.wanted(), can_be_held).map(ProtectionStep::ProtectSecret)
 }
 
 fn release_unwanted_secret(view: &ProtectionView) -> Option<ProtectionStep> {
@@ -176,7 +176,7 @@ fn forget_released_secrets(view: &ProtectionView) -> Option<ProtectionStep> {
 }
 
 fn rest(_: &ProtectionView) -> ProtectionStep {
-    ProtectionStep::Rest
+    ProtectionStep::Wait
 }
 
 #[cfg(test)]
@@ -245,12 +245,12 @@ pub(super) mod tests {
     /// Carries out a step like the API server.
     fn carry_out(view: &mut ProtectionView, step: &ProtectionStep) {
         match step {
-            ProtectionStep::HoldProvider => {
+            ProtectionStep::ProtectProvider => {
                 assert!(!view.deleting, "the API server refuses new finalizers then");
                 view.held = true;
             }
             ProtectionStep::Record(names) => view.recorded.clone_from(names),
-            ProtectionStep::HoldSecret(name) => {
+            ProtectionStep::ProtectSecret(name) => {
                 let secret = view.secrets.get_mut(name).unwrap();
                 assert!(secret.deleted_at.is_none(), "the API server refuses new finalizers then");
                 assert!(view.held && view.recorded.contains(name), "protected, but not recorded");
@@ -273,14 +273,14 @@ pub(super) mod tests {
                 assert!(view.secrets.values().all(|secret| !secret.held), "a Secret is never released");
                 view.held = false;
             }
-            ProtectionStep::Rest => {}
+            ProtectionStep::Wait => {}
         }
     }
 
     fn settle(view: &mut ProtectionView) {
         for _ in 0..PATIENCE {
             match next_protection_step(view) {
-                ProtectionStep::Rest => break,
+                ProtectionStep::Wait => break,
                 step => carry_out(view, &step),
             }
         }
@@ -311,7 +311,7 @@ pub(super) mod tests {
         #[test]
         fn what_is_needed_is_held_and_nothing_else(mut view in view()) {
             settle(&mut view);
-            prop_assert_eq!(next_protection_step(&view), ProtectionStep::Rest);
+            prop_assert_eq!(next_protection_step(&view), ProtectionStep::Wait);
             prop_assert!(!(view.held && view.deleting && !view.used), "protected although no ServiceKey needs it");
             if view.held {
                 prop_assert_eq!(&view.recorded, &view.named);

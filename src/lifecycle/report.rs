@@ -49,7 +49,7 @@ pub(super) fn settled(observed: &Observed, recorded: &Recorded, key: &KeyRecord)
         recorded: recorded.clone(),
         pending: !ready.ready || is_outdated(observed, key),
         ready,
-        rotating: recorded.attempt().map(rotation_under_way).or(overlap),
+        rotating: recorded.attempt().map(rotation_pending).or(overlap),
         stalled: observed.desired.problem.clone(),
         next_rotation: rotation::next_rotation(observed, key),
         revoking: None,
@@ -125,15 +125,15 @@ fn next_revocation(observed: &Observed) -> Option<Timestamp> {
 
 /// The current key works, and the credentials of the next one fit no Secret.
 pub(super) fn rotation_blocked(observed: &Observed, key: &KeyRecord, unusable: &Unusable) -> Wait {
-    let report = held_up(observed, key, self::unusable(unusable));
+    let report = blocked(observed, key, self::unusable(unusable));
     let next = next_revocation(observed).filter(|next| *next > observed.now);
-    Wait::new(earliest(next.into_iter().chain(unusable.again()).chain(next_expiry(observed, key))), report)
+    Wait::new(earliest(next.into_iter().chain(unusable.retry_at()).chain(next_expiry(observed, key))), report)
 }
 
 /// The operator is about to create the next key.
 pub(super) fn rotating(observed: &Observed, recorded: Recorded, next: Sequence) -> Report {
-    let report = standing(observed, &rotation_under_way(next));
-    Report { recorded, rotating: Some(rotation_under_way(next)), ..report }
+    let report = unsettled(observed, &rotation_pending(next));
+    Report { recorded, rotating: Some(rotation_pending(next)), ..report }
 }
 
 /// The operator is about to create a key, and has recorded the ids of its plan.
@@ -142,10 +142,10 @@ pub(super) fn creating(observed: &Observed, recorded: Recorded, sequence: Sequen
         return rotating(observed, recorded, sequence);
     }
     let problem = Problem { reason: Reason::Binding, message: format!("creating key {sequence}") };
-    Report { recorded, ..standing(observed, &problem) }
+    Report { recorded, ..unsettled(observed, &problem) }
 }
 
-fn rotation_under_way(next: Sequence) -> Problem {
+fn rotation_pending(next: Sequence) -> Problem {
     Problem { reason: Reason::Rotating, message: format!("creating key {next}") }
 }
 
@@ -155,7 +155,7 @@ fn is_outdated(observed: &Observed, key: &KeyRecord) -> bool {
 }
 
 /// Like [`settled`], with a problem that blocks a rotation or a revocation.
-fn held_up(observed: &Observed, key: &KeyRecord, problem: Problem) -> Report {
+fn blocked(observed: &Observed, key: &KeyRecord, problem: Problem) -> Report {
     let settled = settled(observed, &observed.recorded, key);
     let hopeless = settled.pending && problem.needs_the_user();
     let stalled = settled.stalled.clone().or(hopeless.then(|| problem.clone()));
@@ -164,7 +164,7 @@ fn held_up(observed: &Observed, key: &KeyRecord, problem: Problem) -> Report {
 
 /// The current key works, and a rotation or a revocation waits for the provider.
 pub(super) fn rotation_waiting(observed: &Observed, key: &KeyRecord, problem: &Problem) -> Wait {
-    let report = held_up(observed, key, problem.clone());
+    let report = blocked(observed, key, problem.clone());
     let revocations = observed.recorded.previous.iter().filter_map(|previous| previous.revoke_at);
     let next = revocations.filter(|revoke_at| *revoke_at > observed.now);
     Wait::new(earliest(next.chain(next_expiry(observed, key))), report)
@@ -172,7 +172,7 @@ pub(super) fn rotation_waiting(observed: &Observed, key: &KeyRecord, problem: &P
 
 /// The current key works, or is gone, and a rotation or a revocation failed.
 pub(super) fn rotation_failed(observed: &Observed, key: &KeyRecord, failure: &Failure) -> Wait {
-    retry(observed, failure, held_up(observed, key, problem_of(failure)))
+    retry(observed, failure, blocked(observed, key, problem_of(failure)))
 }
 
 /// A list did not contain the current key, and the operator can't find out whether the key still exists.
@@ -191,7 +191,7 @@ pub(super) fn unconfirmed(observed: &Observed, key: &KeyRecord, failure: &Failur
 
 /// The Secret is missing or wrong, and the attempt to repair it failed.
 pub(super) fn failed(observed: &Observed, failure: &Failure) -> Wait {
-    retry(observed, failure, standing(observed, &problem_of(failure)))
+    retry(observed, failure, unsettled(observed, &problem_of(failure)))
 }
 
 /// The record after a followed operation ended without a key, so that the next attempt does not follow it again.
@@ -217,28 +217,32 @@ pub(super) fn paused(observed: &Observed, until: Timestamp) -> Wait {
         reason: Reason::RateLimited,
         message: format!("rate limited by the remote side; retrying at {}", full_second(until)),
     };
-    let standing = standing(observed, &problem);
+    let standing = unsettled(observed, &problem);
     let report = match &observed.secret {
         SecretView::Intact { key, .. }
             if standing.ready.ready || standing.ready.reason == Reason::KeyExpired =>
         {
-            held_up(observed, key, problem)
+            blocked(observed, key, problem)
         }
         _ => standing,
     };
-    Wait { quiet: is_told_better(observed, &report), ..Wait::new(Requeue::PauseEnds(until), report) }
+    Wait {
+        quiet: published_is_more_specific(observed, &report),
+        ..Wait::new(Requeue::PauseEnds(until), report)
+    }
 }
 
 /// The next attempt after a failure. A rate limit must not hide what failed before.
 fn retry(observed: &Observed, failure: &Failure, report: Report) -> Wait {
     let report = Report { recorded: without_failed_work(observed), ..report };
-    let quiet = failure.class == ErrorClass::Throttled && is_told_better(observed, &report);
-    let wake = observed.run.held_back.map_or(Requeue::Retry { not_before: failure.retry_after }, Requeue::At);
+    let quiet = failure.class == ErrorClass::Throttled && published_is_more_specific(observed, &report);
+    let wake =
+        observed.run.retry_not_before.map_or(Requeue::Retry { not_before: failure.retry_after }, Requeue::At);
     Wait { quiet, ..Wait::new(wake, report) }
 }
 
 /// Whether the published status still describes the remote side, and is more specific than a rate limit.
-fn is_told_better(observed: &Observed, report: &Report) -> bool {
+fn published_is_more_specific(observed: &Observed, report: &Report) -> bool {
     observed.published.is_some_and(|told| {
         told.ready == report.ready.ready
             && matches!(
@@ -269,7 +273,8 @@ pub(super) fn unusable(unusable: &Unusable) -> Problem {
     let Unusable { sequence, failure, revoked } = unusable;
     let Problem { reason, message } = problem_of(failure);
     let done = revoked.map(|_| format!("key {sequence} was revoked, and ")).unwrap_or_default();
-    let again = unusable.again().map(|again| format!(", or at {}", full_second(again))).unwrap_or_default();
+    let again =
+        unusable.retry_at().map(|again| format!(", or at {}", full_second(again))).unwrap_or_default();
     let message = format!(
         "{message}; {done}the operator tries again when `spec`, the annotation `servicekeys.dev/rotate` or the \
          provider changes{again}"
@@ -282,8 +287,8 @@ pub(super) fn unusable(unusable: &Unusable) -> Problem {
 pub(super) fn waiting_for_another_key(observed: &Observed, unusable: &Unusable) -> Wait {
     let late = operation::late_until(observed, unusable.sequence).filter(|late| *late > observed.now);
     Wait::new(
-        earliest(late.into_iter().chain(unusable.again())),
-        standing(observed, &self::unusable(unusable)),
+        earliest(late.into_iter().chain(unusable.retry_at())),
+        unsettled(observed, &self::unusable(unusable)),
     )
 }
 
@@ -294,7 +299,7 @@ fn earliest(times: impl Iterator<Item = Timestamp>) -> Requeue {
 
 /// A problem blocks the ServiceKey. The change that solves it, to the spec or the provider, requeues the ServiceKey.
 pub(super) fn waiting(observed: &Observed, problem: &Problem) -> Wait {
-    Wait::new(Requeue::OnChange, standing(observed, problem))
+    Wait::new(Requeue::OnChange, unsettled(observed, problem))
 }
 
 /// The Secret's name is taken. No watch reports when it is free again.
@@ -306,12 +311,12 @@ pub(super) fn secret_conflict(observed: &Observed, holder: &str) -> Wait {
              `spec.secret.name`"
         ),
     };
-    Wait::new(Requeue::Retry { not_before: None }, standing(observed, &problem))
+    Wait::new(Requeue::Retry { not_before: None }, unsettled(observed, &problem))
 }
 
 /// The Secret is from a backup, and its key does not belong to the ServiceKey.
 pub(super) fn not_inherited(observed: &Observed, problem: &Problem) -> Wait {
-    Wait::new(Requeue::Retry { not_before: None }, standing(observed, problem))
+    Wait::new(Requeue::Retry { not_before: None }, unsettled(observed, problem))
 }
 
 /// The Secret and the ServiceKey are from a backup, and the ServiceKey continues with the keys of this former one.
@@ -323,17 +328,17 @@ pub(super) fn inheriting(observed: &Observed, former: Uuid, noted: Option<Uuid>)
             "the Secret is from a backup; the operator continues with the key of the former ServiceKey {former}"
         ),
     };
-    Report { recorded: Recorded { former: noted, ..Recorded::default() }, ..standing(observed, &problem) }
+    Report { recorded: Recorded { former: noted, ..Recorded::default() }, ..unsettled(observed, &problem) }
 }
 
 /// The operator repaired the Secret a moment ago, and the Secret is wrong again.
 pub(super) fn contested(observed: &Observed, until: Timestamp) -> Wait {
-    Wait::new(Requeue::At(until), standing(observed, &contest(observed, until)))
+    Wait::new(Requeue::At(until), unsettled(observed, &contest(observed, until)))
 }
 
 /// Like [`contested`], while the Secret contains credentials that work.
 pub(super) fn repair_waits(observed: &Observed, key: &KeyRecord, until: Timestamp) -> Wait {
-    let report = held_up(observed, key, contest(observed, until));
+    let report = blocked(observed, key, contest(observed, until));
     let next = next_revocation(observed).into_iter().chain(report.next_rotation).chain([until]);
     let next = next.chain(next_expiry(observed, key)).filter(|next| *next > observed.now).min();
     Wait::new(Requeue::At(next.unwrap_or(until)), report)
@@ -358,14 +363,14 @@ fn contest(observed: &Observed, until: Timestamp) -> Problem {
 }
 
 /// The Secret contained this key, and was deleted or changed before the operator recorded the key in the status.
-pub(super) fn lost_at_once(observed: &Observed, recorded: Recorded, sequence: Sequence) -> Report {
+pub(super) fn overwritten(observed: &Observed, recorded: Recorded, sequence: Sequence) -> Report {
     let problem = Problem {
         reason: Reason::SecretContested,
         message: format!(
             "the Secret was deleted or changed right after the operator wrote the credentials of key {sequence}"
         ),
     };
-    Report { recorded, ..standing(observed, &problem) }
+    Report { recorded, ..unsettled(observed, &problem) }
 }
 
 /// The operator replaces a key whose credentials are no longer available.
@@ -374,7 +379,7 @@ pub(super) fn replacing_lost(observed: &Observed, recorded: Recorded) -> Report 
         reason: Reason::Rotating,
         message: "the credentials in the Secret are missing; creating the next key".to_owned(),
     };
-    Report { recorded, ..standing(observed, &problem) }
+    Report { recorded, ..unsettled(observed, &problem) }
 }
 
 /// The user suspended the ServiceKey.
@@ -383,13 +388,13 @@ pub(super) fn suspended(observed: &Observed) -> Wait {
         reason: Reason::Suspended,
         message: "suspended; set `spec.suspend` to false to resume".to_owned(),
     };
-    Wait::new(Requeue::OnChange, Report { pending: false, ..standing(observed, &problem) })
+    Wait::new(Requeue::OnChange, Report { pending: false, ..unsettled(observed, &problem) })
 }
 
 /// No key is left to revoke, and the finalizer is removed.
-pub(super) fn released(observed: &Observed) -> Wait {
+pub(super) fn deletion_done(observed: &Observed) -> Wait {
     let problem = Problem { reason: Reason::Deleting, message: "no key is left to revoke".to_owned() };
-    Wait::new(Requeue::OnChange, standing(observed, &problem))
+    Wait::new(Requeue::OnChange, unsettled(observed, &problem))
 }
 
 /// Revoking a key failed. The operator retries until the remote side confirms the revocation.
@@ -399,14 +404,14 @@ pub(super) fn deletion_failed(observed: &Observed, failure: &Failure) -> Wait {
         message: format!(
             "{}; the operator retries until the key is revoked; {}",
             failure.message,
-            or_left_behind(observed)
+            abandon_advice(observed)
         ),
     };
-    retry(observed, failure, standing(observed, &problem))
+    retry(observed, failure, unsettled(observed, &problem))
 }
 
 /// How the user can abandon the key, or the limit that forbids it.
-fn or_left_behind(observed: &Observed) -> String {
+fn abandon_advice(observed: &Observed) -> String {
     observed.desired.abandon_denied.as_ref().map_or_else(
         || {
             "to leave the key at the remote side, annotate the ServiceKey with `servicekeys.dev/abandon: \"true\"`"
@@ -428,10 +433,10 @@ pub(super) fn deletion_waiting(observed: &Observed, problem: &Problem) -> Wait {
         message: format!(
             "{}; the operator revokes the key as soon as this is corrected; {}",
             problem.message,
-            or_left_behind(observed)
+            abandon_advice(observed)
         ),
     };
-    Wait::new(Requeue::OnChange, standing(observed, &problem))
+    Wait::new(Requeue::OnChange, unsettled(observed, &problem))
 }
 
 /// No answer to a bind arrived. The operator revokes the key that it may have created.
@@ -451,7 +456,7 @@ pub(super) fn cleaning_up(observed: &Observed, sequence: Sequence, since: Timest
     let problem = problem_of(&observed.run.failure.clone().unwrap_or_else(given_up));
     let operation = Operation::clean_up(sequence, since).with_plan(observed.noted(sequence));
     let recorded = Recorded { operation: Some(operation), ..observed.recorded.clone() };
-    Report { recorded, ..standing(observed, &problem) }
+    Report { recorded, ..unsettled(observed, &problem) }
 }
 
 /// The remote side is still creating or revoking a key.
@@ -464,7 +469,7 @@ pub(super) fn under_way(observed: &Observed, work: &PendingOperation) -> Wait {
         ends: _,
         next_poll,
         retry_after: _,
-        first_look: _,
+        first_poll: _,
         said,
         is_refused: _,
         inputs,
@@ -483,7 +488,7 @@ pub(super) fn under_way(observed: &Observed, work: &PendingOperation) -> Wait {
             full_second(*since)
         ),
     };
-    let mut report = standing(observed, &problem);
+    let mut report = unsettled(observed, &problem);
     match kind {
         RemoteOperation::Bind => {
             report.recorded.operation = Some(Operation {
@@ -503,7 +508,7 @@ pub(super) fn under_way(observed: &Observed, work: &PendingOperation) -> Wait {
         report.next_rotation =
             observed.recorded.key.as_ref().and_then(|key| rotation::next_rotation(observed, key));
     }
-    Wait { quiet: !work.is_news(observed.now), ..Wait::new(wake, report) }
+    Wait { quiet: !work.is_unpublished(observed.now), ..Wait::new(wake, report) }
 }
 
 /// The remote side reports that it created the key, but does not return it.
@@ -514,21 +519,21 @@ pub(super) fn not_shown(observed: &Observed, sequence: Sequence) -> Wait {
             "the remote side reports that it created key {sequence}, but does not return it; retrying"
         ),
     };
-    Wait::new(Requeue::Retry { not_before: None }, standing(observed, &problem))
+    Wait::new(Requeue::Retry { not_before: None }, unsettled(observed, &problem))
 }
 
 /// Removing the mark from a key that stays failed. The operator retries.
 pub(super) fn release_failed(observed: &Observed, failure: &Failure) -> Wait {
     let problem =
         Problem { reason: Reason::ReleaseFailed, message: released_as_soon_as(observed, &failure.message) };
-    retry(observed, failure, standing(observed, &problem))
+    retry(observed, failure, unsettled(observed, &problem))
 }
 
 /// A key stays, and the provider can't be called to remove its mark.
 pub(super) fn release_waiting(observed: &Observed, problem: &Problem) -> Wait {
     let problem =
         Problem { reason: problem.reason, message: released_as_soon_as(observed, &problem.message) };
-    Wait::new(Requeue::OnChange, standing(observed, &problem))
+    Wait::new(Requeue::OnChange, unsettled(observed, &problem))
 }
 
 fn released_as_soon_as(observed: &Observed, what: &str) -> String {
@@ -551,11 +556,11 @@ pub(super) fn deletion_outwaits(observed: &Observed, until: Timestamp) -> Wait {
              will be revoked"
         ),
     };
-    Wait::new(Requeue::At(until), standing(observed, &problem))
+    Wait::new(Requeue::At(until), unsettled(observed, &problem))
 }
 
 /// The status while a problem blocks progress. `Ready` is true only if the Secret is right nevertheless.
-fn standing(observed: &Observed, problem: &Problem) -> Report {
+fn unsettled(observed: &Observed, problem: &Problem) -> Report {
     let held = match &observed.secret {
         SecretView::Intact { key, .. } if !observed.desired.deleting => Some(key),
         _ => None,

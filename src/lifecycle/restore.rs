@@ -95,7 +95,7 @@ fn look_up_stored_secret(observed: &Observed) -> Option<Step> {
 fn record_stored_key(observed: &Observed) -> Option<Step> {
     let stored = stored_key(observed)?;
     let recorded = observed.recorded.advanced_to(stored, observed);
-    Some(Step::record(report::lost_at_once(observed, recorded, stored.sequence)))
+    Some(Step::record(report::overwritten(observed, recorded, stored.sequence)))
 }
 
 fn wait_for_spec(observed: &Observed) -> Option<Step> {
@@ -172,7 +172,7 @@ fn is_lost(observed: &Observed, key: &KeyRecord) -> bool {
 
 fn revoke_current_key_first(observed: &Observed) -> Option<Step> {
     let key = newest_known_key(observed).filter(|key| {
-        observed.desired.rotation.makes_room
+        observed.desired.rotation.revokes_first
             && rotation::is_requested(observed, key)
             && !is_lost(observed, key)
     })?;

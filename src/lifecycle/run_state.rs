@@ -64,7 +64,7 @@ pub struct RunState {
     pub failure: Option<Failure>,
     /// Until when the failed step is not attempted again. It failed in an earlier reconcile, and nothing has changed
     /// since.
-    pub held_back: Option<Timestamp>,
+    pub retry_not_before: Option<Timestamp>,
 }
 
 /// A key whose credentials fit no Secret, until the ServiceKey or its provider changes.
@@ -84,7 +84,7 @@ impl Unusable {
     /// When the operator creates another key without a change. If the remote side is the cause, no watch reports when
     /// it is corrected.
     #[must_use]
-    pub fn again(&self) -> Option<Timestamp> {
+    pub fn retry_at(&self) -> Option<Timestamp> {
         let Failure { attempted, retry_after, .. } = &self.failure;
         let rest = retry_after.unwrap_or_default().max(Self::REST);
         self.revoked.filter(|_| *attempted == Attempted::Provision)?.checked_add(rest).ok()
@@ -109,7 +109,7 @@ pub enum Answer {
         retry_after: Option<Duration>,
     },
     /// The remote side did not report the state of the operation.
-    Unheard {
+    PollFailed {
         class: ErrorClass,
         message: String,
         /// The pause that the remote side asked for.
@@ -179,7 +179,7 @@ impl RunState {
     }
 
     fn fail(&mut self, failure: Failure) {
-        (self.failure, self.held_back) = (Some(failure), None);
+        (self.failure, self.retry_not_before) = (Some(failure), None);
     }
 
     /// Records the result of an effect.
@@ -208,7 +208,7 @@ impl RunState {
                     (work.said, work.is_refused) = (said, false);
                 }
             }
-            Answer::Unheard { class, message, retry_after } => {
+            Answer::PollFailed { class, message, retry_after } => {
                 if let Some(work) = &mut self.pending {
                     (work.next_poll, work.retry_after) = (None, retry_after);
                     (work.said, work.is_refused) = (Some(message), class.is_refusal());

@@ -4,7 +4,7 @@ use super::{Observed, SecretView, Sequence, Unusable, operation::late_until};
 
 /// The key whose credentials fit no Secret, until it is time to try again.
 pub(super) fn known(observed: &Observed) -> Option<&Unusable> {
-    let is_over = |unusable: &&Unusable| unusable.again().is_some_and(|again| again <= observed.now);
+    let is_over = |unusable: &&Unusable| unusable.retry_at().is_some_and(|again| again <= observed.now);
     observed.run.unusable.as_ref().filter(|unusable| !is_over(unusable))
 }
 

@@ -8,14 +8,14 @@ use super::{Heartbeat, Metrics, Watches};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthThresholds {
     /// For the operator's main loop.
-    pub heart: Duration,
+    pub heartbeat: Duration,
     /// For a watch. The API server ends each request after about five minutes, and the next one may take a minute.
     pub watch: Duration,
 }
 
 impl Default for HealthThresholds {
     fn default() -> Self {
-        Self { heart: Duration::from_secs(30), watch: Duration::from_secs(600) }
+        Self { heartbeat: Duration::from_secs(30), watch: Duration::from_secs(600) }
     }
 }
 
@@ -38,7 +38,7 @@ impl Health {
     /// help.
     #[must_use]
     pub fn liveness_failures(&self) -> Vec<String> {
-        let HealthThresholds { heart, watch } = self.patience;
+        let HealthThresholds { heartbeat: heart, watch } = self.patience;
         let stuck = self.heart.elapsed().filter(|silence| *silence > heart).map(|silence| {
             format!(
                 "the operator's main loop has been stuck for {} s; something blocks it",
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     const IMPATIENT: HealthThresholds =
-        HealthThresholds { heart: Duration::from_millis(20), watch: Duration::from_millis(20) };
+        HealthThresholds { heartbeat: Duration::from_millis(20), watch: Duration::from_millis(20) };
 
     #[tokio::test]
     async fn a_loop_that_stands_still_is_an_ailment_until_it_turns_or_ends() {
@@ -85,7 +85,7 @@ mod tests {
         let health = Health::new(&metrics, IMPATIENT);
         assert_eq!(health.liveness_failures(), [""; 0], "the loop has not started yet");
         let mut beats = Box::pin(metrics.heartbeat().ticks());
-        std::thread::sleep(2 * IMPATIENT.heart);
+        std::thread::sleep(2 * IMPATIENT.heartbeat);
         assert!(
             health
                 .liveness_failures()
@@ -94,7 +94,7 @@ mod tests {
         );
         assert_eq!(beats.next().await, Some(()));
         assert_eq!(health.liveness_failures(), [""; 0]);
-        std::thread::sleep(2 * IMPATIENT.heart);
+        std::thread::sleep(2 * IMPATIENT.heartbeat);
         drop(beats);
         assert_eq!(health.liveness_failures(), [""; 0], "the loop has ended");
     }

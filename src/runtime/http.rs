@@ -290,10 +290,11 @@ mod tests {
     #[tokio::test]
     async fn a_stuck_executor_is_told_by_who_is_not_stuck() {
         let metrics = Metrics::default();
-        let patience = HealthThresholds { heart: Duration::from_millis(50), ..HealthThresholds::default() };
+        let patience =
+            HealthThresholds { heartbeat: Duration::from_millis(50), ..HealthThresholds::default() };
         let server = start(&metrics, patience);
         let beats = metrics.heartbeat().ticks();
-        thread::sleep(2 * patience.heart);
+        thread::sleep(2 * patience.heartbeat);
         let answer = ask(server.address(), "/livez", "*/*");
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
         assert!(answer.contains("the operator's main loop has been stuck for 0 s"), "{answer}");

@@ -134,7 +134,7 @@ pub enum RenderError {
 impl RenderError {
     /// Whether the same credentials may fit the same layout at the next attempt.
     #[must_use]
-    pub const fn may_pass(&self) -> bool {
+    pub const fn is_transient(&self) -> bool {
         match self {
             // A busy machine may be idle at the next attempt.
             Self::NoThread | Self::Unfinished => true,

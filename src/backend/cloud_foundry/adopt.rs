@@ -59,7 +59,7 @@ impl CloudFoundry {
         request: &KeyRequest,
         adoption: &AdoptionPermit,
     ) -> Result<bool, BackendError> {
-        if key.standing() != BindingState::Made {
+        if key.state() != BindingState::Created {
             return Ok(false);
         }
         let Some(owner) = marks::owner_of(key) else { return Ok(true) };

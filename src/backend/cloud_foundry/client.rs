@@ -210,7 +210,7 @@ impl CloudFoundry {
             CloudFoundryError::read(refusal.body().unwrap_or_default()).is_about_the_name();
         let failed = |class, what: String| Err(BackendError::new(class, format!("bind failed: {what}")));
         let found = self.named(request, instance).await?;
-        let Some(key) = found.filter(|key| key.standing() != BindingState::NotMade) else {
+        let Some(key) = found.filter(|key| key.state() != BindingState::CreateFailed) else {
             // The name was taken when the API checked it. The key has been deleted since, or its creation failed, which
             // frees the name for the next attempt.
             return if is_about_the_name {
@@ -239,17 +239,17 @@ impl CloudFoundry {
             );
             return failed(ErrorClass::Taken, what);
         }
-        match key.standing() {
+        match key.state() {
             BindingState::Deleting => {
                 failed(ErrorClass::Transient, format!("the previous key `{name}` is still being deleted"))
             }
-            BindingState::NotDeleted => {
+            BindingState::DeleteFailed => {
                 failed(ErrorClass::Conflict, format!("the previous key `{name}` could not be deleted"))
             }
             _ if !marks::is_made_from(&key, &request.inputs) => {
                 failed(ErrorClass::Conflict, format!("the key `{name}` exists, created from other fields"))
             }
-            BindingState::Made => {
+            BindingState::Created => {
                 self.confirmed.insert(request, &key.guid);
                 let made = CreatedKey::from(key);
                 match self.issued(request, &made).await? {
@@ -257,7 +257,7 @@ impl CloudFoundry {
                     None => Err(hidden(name)),
                 }
             }
-            BindingState::Making | BindingState::NotMade => {
+            BindingState::Creating | BindingState::CreateFailed => {
                 Ok(Bound::Accepted(self.under_way(request, RemoteOperation::Bind, None)))
             }
         }
@@ -290,10 +290,10 @@ impl CloudFoundry {
             }
             OperationState::Key(key) => key,
         };
-        match (work, key.standing()) {
-            (RemoteOperation::Bind, BindingState::Made) => Ok(Progress::Succeeded),
-            (RemoteOperation::Bind, BindingState::NotMade)
-            | (RemoteOperation::Unbind, BindingState::NotDeleted) => {
+        match (work, key.state()) {
+            (RemoteOperation::Bind, BindingState::Created) => Ok(Progress::Succeeded),
+            (RemoteOperation::Bind, BindingState::CreateFailed)
+            | (RemoteOperation::Unbind, BindingState::DeleteFailed) => {
                 if key.said().is_some_and(is_of_a_busy_broker) {
                     self.pending.note_busy_broker(request);
                 }
@@ -303,13 +303,14 @@ impl CloudFoundry {
                 };
                 Ok(self.failed(request, said.unwrap_or_else(|| SILENT.to_owned())))
             }
-            (RemoteOperation::Bind, BindingState::Deleting | BindingState::NotDeleted) => {
+            (RemoteOperation::Bind, BindingState::Deleting | BindingState::DeleteFailed) => {
                 Ok(self.failed(request, "the key was deleted, but not by the operator".to_owned()))
             }
-            (RemoteOperation::Unbind, BindingState::Made | BindingState::NotMade | BindingState::Making) => {
-                self.deletion_without_effect(request, token).await
-            }
-            (RemoteOperation::Bind, BindingState::Making)
+            (
+                RemoteOperation::Unbind,
+                BindingState::Created | BindingState::CreateFailed | BindingState::Creating,
+            ) => self.deletion_without_effect(request, token).await,
+            (RemoteOperation::Bind, BindingState::Creating)
             | (RemoteOperation::Unbind, BindingState::Deleting) => {
                 self.in_progress(request, work, token, &key).await
             }
@@ -384,7 +385,7 @@ impl CloudFoundry {
     }
 
     fn running(&self, request: &KeyRequest, said: Option<String>) -> Progress {
-        Progress::Running { said, retry_after: self.pending.next_look_in_turn(request.identity) }
+        Progress::Running { said, retry_after: self.pending.next_poll_in_turn(request.identity) }
     }
 
     /// The description of the operation in the list, without secrets.
@@ -434,7 +435,7 @@ impl CloudFoundry {
     pub(crate) async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         let request = &*self.named_here(request).await?;
         let confirmed = || {
-            let guid = self.confirmed.id(request, request.hint.as_deref())?;
+            let guid = self.confirmed.id(request, request.recorded_id.as_deref())?;
             Some(CreatedKey { guid, name: None, created_at: None })
         };
         // That key may have been created for the ServiceKey from which this one claims to be restored.
@@ -447,16 +448,18 @@ impl CloudFoundry {
             return Ok(Fetched::Found(issued));
         }
         let Some(key) = self.find(request).await? else { return Ok(Fetched::Absent) };
-        match key.standing() {
-            BindingState::Making => {
+        match key.state() {
+            BindingState::Creating => {
                 let message = format!("fetch failed: the key `{}` is still being created", request.name);
                 Err(BackendError::new(ErrorClass::Transient, message))
             }
-            BindingState::NotMade | BindingState::Deleting | BindingState::NotDeleted => Ok(Fetched::Absent),
-            BindingState::Made if known.is_some_and(|known| known.guid == key.guid) => {
+            BindingState::CreateFailed | BindingState::Deleting | BindingState::DeleteFailed => {
+                Ok(Fetched::Absent)
+            }
+            BindingState::Created if known.is_some_and(|known| known.guid == key.guid) => {
                 Err(hidden(&request.name))
             }
-            BindingState::Made => {
+            BindingState::Created => {
                 let made = CreatedKey::from(key);
                 let issued = self.issued(request, &made).await?;
                 issued.map(Fetched::Found).ok_or_else(|| hidden(&request.name))
@@ -499,7 +502,7 @@ impl CloudFoundry {
     /// nothing. Also failures of the calls.
     pub(crate) async fn exists(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
         let request = &*self.named_here(request).await?;
-        let hinted = match &request.hint {
+        let hinted = match &request.recorded_id {
             Some(guid) => self.look(request, guid).await?,
             None => None,
         };
@@ -507,14 +510,14 @@ impl CloudFoundry {
             |key: &CredentialBinding| marks::owner_of(key).is_some() && !self.is_ours(key, request);
         let found = match hinted {
             Some(key) if is_somebody_elses(&key) => self.find(request).await?,
-            None if request.hint.is_none() => self.find(request).await?,
+            None if request.recorded_id.is_none() => self.find(request).await?,
             hinted => hinted,
         };
         match found {
             Some(CredentialBinding { guid, name, created_at, .. }) => {
                 Ok(Some(KeyFacts { id: guid, name, created_at, ..KeyFacts::default() }))
             }
-            None => self.instances.is_in_sight(self.api(), request).await.map(|()| None),
+            None => self.instances.check_visible(self.api(), request).await.map(|()| None),
         }
     }
 
@@ -572,7 +575,7 @@ impl CloudFoundry {
     /// hint takes precedence.
     async fn find(&self, request: &KeyRequest) -> Result<Option<CredentialBinding>, BackendError> {
         let mut found = self.find_all(request).await?;
-        let hinted = found.iter().position(|key| Some(&key.guid) == request.hint.as_ref());
+        let hinted = found.iter().position(|key| Some(&key.guid) == request.recorded_id.as_ref());
         Ok(if found.is_empty() { None } else { Some(found.swap_remove(hinted.unwrap_or_default())) })
     }
 

@@ -85,7 +85,7 @@ impl Links {
         let v3 = cloud_controller_v3.ok_or_else(no_root)?;
         let is_korifi = cf_on_k8s || v3.meta.version.contains(VERSION_OF_KORIFI);
         let named = link("cloud_controller_v3", &v3)?;
-        let api = if is_same_place(root, &named) {
+        let api = if has_same_origin(root, &named) {
             named.clone()
         } else if is_korifi {
             with_origin_of(root, &named)
@@ -130,11 +130,11 @@ impl Links {
 
     /// The URL at which to call a link of the API, whose links may name another host. `None` for a link that does not
     /// belong to the API.
-    pub(super) fn at_the_api(&self, href: &str) -> Option<Url> {
+    pub(super) fn resolve_link(&self, href: &str) -> Option<Url> {
         let link: Url = href.parse().ok()?;
-        if is_same_place(&self.api, &link) {
+        if has_same_origin(&self.api, &link) {
             Some(link)
-        } else if is_same_place(&self.named, &link) {
+        } else if has_same_origin(&self.named, &link) {
             Some(with_origin_of(&self.api, &link))
         } else {
             None
@@ -151,7 +151,7 @@ fn with_origin_of(host: &Url, link: &Url) -> Url {
 }
 
 /// Whether both have the same scheme, host and port.
-fn is_same_place(one: &Url, other: &Url) -> bool {
+fn has_same_origin(one: &Url, other: &Url) -> bool {
     one.origin() == other.origin()
 }
 
@@ -285,7 +285,7 @@ mod tests {
         let links = Links::read(&root, &TokensFrom::Nowhere, korifi(true, None).as_bytes()).unwrap();
         assert!(links.is_korifi);
         assert_eq!((links.api.as_str(), links.token.as_ref()), (&*format!("{INSIDE}/v3"), None));
-        let next = |href: &str| links.at_the_api(href).map(String::from);
+        let next = |href: &str| links.resolve_link(href).map(String::from);
         assert_eq!(next(&format!("{OUTSIDE}/v3/spaces?page=2")), Some(format!("{INSIDE}/v3/spaces?page=2")));
         assert_eq!(next(&format!("{INSIDE}/v3/spaces?page=2")), Some(format!("{INSIDE}/v3/spaces?page=2")));
         assert_eq!(next("https://evil.example.com/v3/spaces?page=2"), None);

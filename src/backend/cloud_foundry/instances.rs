@@ -79,8 +79,8 @@ impl InstanceSelector {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum InstanceLookup {
     Usable { guid: String },
-    Making,
-    NotMade,
+    Creating,
+    CreateFailed,
     UserProvided,
     Several,
     Absent,
@@ -98,8 +98,8 @@ impl Weight for LocatedInstance {
         let Self { sighting, space } = self;
         let guid = match sighting {
             InstanceLookup::Usable { guid } => guid.capacity(),
-            InstanceLookup::Making
-            | InstanceLookup::NotMade
+            InstanceLookup::Creating
+            | InstanceLookup::CreateFailed
             | InstanceLookup::UserProvided
             | InstanceLookup::Several
             | InstanceLookup::Absent => 0,
@@ -158,7 +158,7 @@ impl SpaceInstances {
         target: &InstanceSelector,
         limit: Option<&SpaceLimit>,
     ) -> Result<String, BackendError> {
-        let seen = self.known.get(target, is_believed, || self.sight(api, target)).await?;
+        let seen = self.known.get(target, is_believed, || self.look_up(api, target)).await?;
         let LocatedInstance { sighting, space } = &*seen.value;
         let bounds = self.bounds(target, limit);
         if !self.admits(api, bounds, space.as_deref()).await? {
@@ -228,7 +228,7 @@ impl SpaceInstances {
     /// # Errors
     /// [`ErrorClass::Gone`] if that is unknown: an invisible instance may be gone, with its keys, or the login may have
     /// lost its role. If the only possible space of the instance is visible, the instance is gone.
-    pub(super) async fn is_in_sight(
+    pub(super) async fn check_visible(
         &self,
         api: CloudFoundryApi<'_>,
         request: &KeyRequest,
@@ -240,7 +240,7 @@ impl SpaceInstances {
             return self.space.get(newer, || self.find_space(api)).await.map(drop);
         }
         let newer = |known: &CachedAnswer<LocatedInstance>| known.since >= asked;
-        let seen = self.known.get(&target, newer, || self.sight(api, &target)).await?;
+        let seen = self.known.get(&target, newer, || self.look_up(api, &target)).await?;
         let LocatedInstance { sighting: InstanceLookup::Absent, space } = &*seen.value else { return Ok(()) };
         match space.as_ref().or(request.place.as_ref()) {
             Some(space) if sees_space(api, space).await? => Ok(()),
@@ -304,10 +304,10 @@ impl SpaceInstances {
                 ErrorClass::Rejected,
                 format!("{what} exists more than once{place}; name it by `id` instead of by `name`"),
             ),
-            InstanceLookup::Making => {
+            InstanceLookup::Creating => {
                 (ErrorClass::Transient, format!("{what} is still being created; retrying until it is ready"))
             }
-            InstanceLookup::NotMade => (
+            InstanceLookup::CreateFailed => (
                 ErrorClass::Rejected,
                 format!("{what} could not be created, and has no keys; create it again"),
             ),
@@ -319,7 +319,7 @@ impl SpaceInstances {
         BackendError::new(class, message)
     }
 
-    async fn sight(
+    async fn look_up(
         &self,
         api: CloudFoundryApi<'_>,
         target: &InstanceSelector,
@@ -412,8 +412,8 @@ impl LocatedInstance {
         let LastOperation { kind: operation, state, .. } = last_operation.unwrap_or_default();
         let sighting = match (kind.as_str(), operation.as_str(), state.as_str()) {
             ("user-provided", ..) => InstanceLookup::UserProvided,
-            (_, "create", "initial" | "in progress") => InstanceLookup::Making,
-            (_, "create", "failed") => InstanceLookup::NotMade,
+            (_, "create", "initial" | "in progress") => InstanceLookup::Creating,
+            (_, "create", "failed") => InstanceLookup::CreateFailed,
             _ => InstanceLookup::Usable { guid },
         };
         Self { sighting, space }

@@ -145,7 +145,7 @@ fn is_named_without_mark(key: &CredentialBinding, request: &KeyRequest) -> bool 
     marks::owner_of(key).is_none()
         && key.name.as_ref() == Some(&request.name)
         && request.identity.own_name(&request.name) == request.name
-        && key.standing() != BindingState::Deleting
+        && key.state() != BindingState::Deleting
 }
 
 fn unmarked(error: &BackendError) -> BackendError {

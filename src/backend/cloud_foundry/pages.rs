@@ -94,7 +94,7 @@ impl PagedList for BindingPages<'_, '_> {
     async fn request(&mut self, next: Option<&str>) -> Result<Response, BackendError> {
         let url = match next {
             None => self.first.clone(),
-            Some(next) => self.links.at_the_api(next).ok_or_else(|| {
+            Some(next) => self.links.resolve_link(next).ok_or_else(|| {
                 self.exchange.unexpected("the next page of the list is not at the API's own host")
             })?,
         };

@@ -21,7 +21,7 @@ use crate::{
     backend::{
         BackendError, CompleteList, Kept, KeyRequest, LostClusters, MemoryShare, RemoteOperation,
         confirmed::Claimant,
-        memory::{HeldMemory, Weight},
+        memory::{AllocatedMemory, Weight},
         single_flight::SingleFlight,
     },
     lifecycle::Identity,
@@ -170,7 +170,7 @@ struct Listing {
     asked: Instant,
     about: HashSet<Identity>,
     keys: HashMap<Identity, CredentialBinding>,
-    held: HeldMemory,
+    held: AllocatedMemory,
 }
 
 /// Bytes that an identity takes in a listing, and a key without its strings.
@@ -212,7 +212,7 @@ impl Weight for ListedKey {
 }
 
 /// The content of a request for a list.
-struct Question {
+struct ListRequest {
     /// The keys, with the names that each may have.
     about: HashMap<Identity, Vec<String>>,
     /// All names, if they fit into a URL.
@@ -220,7 +220,7 @@ struct Question {
     selector: String,
 }
 
-impl Question {
+impl ListRequest {
     /// Picks the keys that the list is about.
     fn pick(&self) -> impl Fn(CredentialBinding) -> Option<ListedKey> {
         let mut of_owner = HashMap::<String, Vec<(Identity, &[String])>>::new();
@@ -352,14 +352,14 @@ impl PendingOperations {
 
     /// When to poll a deletion that had to wait for its turn. Earlier waits don't count, so the first poll follows
     /// soon.
-    pub(super) fn next_look_in_turn(&self, identity: Identity) -> Option<Duration> {
+    pub(super) fn next_poll_in_turn(&self, identity: Identity) -> Option<Duration> {
         let entries = self.entries();
         let entry = entries.get(&identity).filter(|entry| entry.is_in_turn)?;
         Some(entry.since.elapsed().clamp(FIRST_LOOK, SHORTEST_TURN))
     }
 
     /// Ends the turn of a key that could not be deleted. The key waits for its next turn.
-    pub(super) fn give_up_turn(&self, identity: Identity) {
+    pub(super) fn release_turn(&self, identity: Identity) {
         if let Some(entry) = self.entries().get_mut(&identity) {
             entry.is_begun = false;
         }
@@ -449,7 +449,7 @@ impl PendingOperations {
     }
 
     /// The request for a list of all keys that are pending now.
-    fn question(&self) -> Question {
+    fn question(&self) -> ListRequest {
         let entries = self.entries();
         let open = || entries.iter().filter(|(_, entry)| !entry.is_made);
         let names: HashSet<&str> = open().flat_map(|(_, entry)| &entry.names).map(String::as_str).collect();
@@ -461,9 +461,9 @@ impl PendingOperations {
         // The query encodes each `%` and each comma once more.
         let length = names.len() + 2 * names.matches(['%', ',']).count();
         if length > LONGEST_NAMES {
-            return Question { about: entries.iter().map(told).collect(), names: String::new(), selector };
+            return ListRequest { about: entries.iter().map(told).collect(), names: String::new(), selector };
         }
-        Question { about: open().map(told).collect(), names, selector }
+        ListRequest { about: open().map(told).collect(), names, selector }
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<Identity, PendingEntry>> {
@@ -523,7 +523,7 @@ impl PendingOperations {
     ) -> OperationState {
         let key = listing.key(request).filter(|key| marks::may_be_inherited(key, request, lost));
         let Some(key) = key else { return OperationState::Absent };
-        if work == RemoteOperation::Bind && key.standing() == BindingState::Made {
+        if work == RemoteOperation::Bind && key.state() == BindingState::Created {
             self.note_created(request.identity, key, kept);
         }
         OperationState::Key(Box::new(key.clone()))
@@ -544,11 +544,11 @@ impl PendingOperations {
 
 /// Whether the operation has ended, so that later lists would show the same.
 fn is_over(work: RemoteOperation, key: Option<&CredentialBinding>) -> bool {
-    match (work, key.map(CredentialBinding::standing)) {
+    match (work, key.map(CredentialBinding::state)) {
         (RemoteOperation::Bind, Some(standing)) => {
-            matches!(standing, BindingState::Made | BindingState::NotMade)
+            matches!(standing, BindingState::Created | BindingState::CreateFailed)
         }
-        (RemoteOperation::Unbind, standing) => matches!(standing, None | Some(BindingState::NotDeleted)),
+        (RemoteOperation::Unbind, standing) => matches!(standing, None | Some(BindingState::DeleteFailed)),
         (RemoteOperation::Bind, None) => false,
     }
 }
@@ -656,7 +656,7 @@ pub(super) mod tests {
             predecessor: None,
             name,
             former_name: None,
-            hint: None,
+            recorded_id: None,
             plan_ids: None,
             inputs: "fields".to_owned(),
             cleans_up: false,
@@ -682,7 +682,7 @@ pub(super) mod tests {
 
     fn standing(sight: &OperationState) -> Option<BindingState> {
         match sight {
-            OperationState::Key(key) => Some(key.standing()),
+            OperationState::Key(key) => Some(key.state()),
             OperationState::Absent => None,
             OperationState::Unknown => panic!("it does not tell"),
         }
@@ -699,7 +699,7 @@ pub(super) mod tests {
         let sights =
             join_all(requests.iter().map(|request| foundry.state_of(request, RemoteOperation::Bind))).await;
         let standings: Vec<_> = sights.iter().map(|sight| standing(sight.as_ref().unwrap())).collect();
-        assert_eq!(standings, [Some(BindingState::Made), Some(BindingState::Making), None]);
+        assert_eq!(standings, [Some(BindingState::Created), Some(BindingState::Creating), None]);
         assert_eq!(api.lists(), 1);
         let asked = api.lists.lock().remove(0);
         let names: HashSet<_> = asked["names"].split(',').collect();
@@ -736,7 +736,7 @@ pub(super) mod tests {
         api.keys.lock().push(key(&second, "succeeded"));
         foundry.pending.start(&second, RemoteOperation::Bind);
         let sight = foundry.state_of(&second, RemoteOperation::Bind).await.unwrap();
-        assert_eq!(standing(&sight), Some(BindingState::Made));
+        assert_eq!(standing(&sight), Some(BindingState::Created));
         assert_eq!(api.lists(), 2);
     }
 
@@ -746,7 +746,7 @@ pub(super) mod tests {
         let request = request(1);
         let foundry = FakeApi::knowing(&[key(&request, "succeeded")]).start().await;
         let sight = foundry.state_of(&request, RemoteOperation::Bind).await.unwrap();
-        assert_eq!(standing(&sight), Some(BindingState::Made));
+        assert_eq!(standing(&sight), Some(BindingState::Created));
     }
 
     #[rstest]
@@ -782,10 +782,10 @@ pub(super) mod tests {
     /// This decision needs a list, but no server.
     #[rstest]
     #[case::not_listed(&[], RemoteOperation::Bind, None)]
-    #[case::not_created_yet(&["in progress"], RemoteOperation::Bind, Some(BindingState::Making))]
-    #[case::created(&["succeeded"], RemoteOperation::Bind, Some(BindingState::Made))]
-    #[case::the_first_of_several(&["failed", "succeeded"], RemoteOperation::Bind, Some(BindingState::NotMade))]
-    #[case::not_deleted_yet(&["succeeded"], RemoteOperation::Unbind, Some(BindingState::Made))]
+    #[case::not_created_yet(&["in progress"], RemoteOperation::Bind, Some(BindingState::Creating))]
+    #[case::created(&["succeeded"], RemoteOperation::Bind, Some(BindingState::Created))]
+    #[case::the_first_of_several(&["failed", "succeeded"], RemoteOperation::Bind, Some(BindingState::CreateFailed))]
+    #[case::not_deleted_yet(&["succeeded"], RemoteOperation::Unbind, Some(BindingState::Created))]
     fn a_list_shows_how_work_stands(
         #[case] states: &[&str],
         #[case] work: RemoteOperation,
@@ -801,7 +801,7 @@ pub(super) mod tests {
         pending.start(&request, work);
         let state = pending.state_in(&listing, &request, work, &LostClusters::default(), &share);
         assert_eq!(standing(&state), expected);
-        let is_created = work == RemoteOperation::Bind && expected == Some(BindingState::Made);
+        let is_created = work == RemoteOperation::Bind && expected == Some(BindingState::Created);
         assert_eq!(pending.created_key(request.identity).is_some(), is_created);
     }
 
@@ -834,7 +834,7 @@ pub(super) mod tests {
         for number in 0..count {
             watch.start(&named(number, format!("{number:0length$}")), RemoteOperation::Bind);
         }
-        let Question { about, names, selector } = watch.question();
+        let ListRequest { about, names, selector } = watch.question();
         assert_eq!(about.len(), count as usize);
         assert_eq!(names.is_empty(), !by_name);
         assert!(names.len() <= LONGEST_NAMES);
@@ -934,7 +934,7 @@ pub(super) mod tests {
         watch.remove(one.identity);
         assert!(watch.take_turn(&two).is_ok() && !watch.waits_for_turn(two.identity));
         assert!(watch.take_turn(&one).is_err(), "it is the other key's turn");
-        watch.give_up_turn(two.identity);
+        watch.release_turn(two.identity);
         assert!(watch.take_turn(&one).is_ok());
         advance(TURN_TTL).await;
         assert!(watch.take_turn(&two).is_ok(), "the broker's refusal is forgotten");

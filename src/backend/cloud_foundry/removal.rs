@@ -66,11 +66,11 @@ impl CloudFoundry {
             Ok(Unbound::Gone | Unbound::GoneExcept(_) | Unbound::Absent) => Ok(Progress::Succeeded),
             Ok(Unbound::Accepted(Accepted { token, .. })) => {
                 self.pending.note_job(request.identity, token);
-                let retry_after = self.pending.next_look_in_turn(request.identity);
+                let retry_after = self.pending.next_poll_in_turn(request.identity);
                 Ok(Progress::Running { said: None, retry_after })
             }
             Err(error) => {
-                self.pending.give_up_turn(request.identity);
+                self.pending.release_turn(request.identity);
                 Err(error)
             }
         }
@@ -78,12 +78,12 @@ impl CloudFoundry {
 
     async fn revoke(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         let removed = !self.confirmed.ids(request).is_empty();
-        if let Some(accepted) = self.delete_what_shows(request).await? {
+        if let Some(accepted) = self.delete_visible(request).await? {
             return Ok(Unbound::Accepted(accepted));
         }
-        self.instances.is_in_sight(self.api(), request).await?;
+        self.instances.check_visible(self.api(), request).await?;
         // The key may have become visible only after the first search.
-        if let Some(accepted) = self.delete_what_shows(request).await? {
+        if let Some(accepted) = self.delete_visible(request).await? {
             return Ok(Unbound::Accepted(accepted));
         }
         if let Some(accepted) = self.delete_hinted(request).await? {
@@ -97,7 +97,7 @@ impl CloudFoundry {
     }
 
     /// Deletes all keys that bear the mark of this identity. Returns `None` if no such key is visible.
-    async fn delete_what_shows(&self, request: &KeyRequest) -> Result<Option<Accepted>, BackendError> {
+    async fn delete_visible(&self, request: &KeyRequest) -> Result<Option<Accepted>, BackendError> {
         let known = self.confirmed.ids(request);
         let mut removal = self.delete_all(request, &known).await?;
         if let Removal { busy: None, accepted: Some(accepted) } = removal {
@@ -106,13 +106,13 @@ impl CloudFoundry {
         // An earlier call may still be deleting the key, or an attempt without an answer may have created another key
         // with this name.
         let mut found = self.find_all(request).await?;
-        if found.iter().any(|key| key.standing() == BindingState::Deleting) {
+        if found.iter().any(|key| key.state() == BindingState::Deleting) {
             removal = Removal {
                 busy: None,
                 accepted: Some(self.under_way(request, RemoteOperation::Unbind, None)),
             };
         }
-        found.retain(|key| key.standing() != BindingState::Deleting && !known.contains(&key.guid));
+        found.retain(|key| key.state() != BindingState::Deleting && !known.contains(&key.guid));
         let guids: Vec<_> = found.into_iter().map(|key| key.guid).collect();
         let more = self.delete_all(request, &guids).await?;
         match removal.busy.or(more.busy) {
@@ -142,7 +142,7 @@ impl CloudFoundry {
     /// [`ErrorClass::Rejected`] if the key exists without any mark. The mark was removed, so the operator can't tell
     /// whether the key is still its own.
     async fn delete_hinted(&self, request: &KeyRequest) -> Result<Option<Accepted>, BackendError> {
-        let Some(guid) = &request.hint else { return Ok(None) };
+        let Some(guid) = &request.recorded_id else { return Ok(None) };
         let Some(key) = self.look(request, guid).await? else { return Ok(None) };
         if marks::owner_of(&key).is_none() {
             let what = format!(
@@ -209,7 +209,7 @@ impl CloudFoundry {
     pub(crate) async fn release(&self, request: &KeyRequest) -> Result<(), BackendError> {
         let request = &*self.named_here(request).await?;
         if !self.release_what_shows(request).await? {
-            self.instances.is_in_sight(self.api(), request).await?;
+            self.instances.check_visible(self.api(), request).await?;
             // The key may have become visible only after the first search.
             self.release_what_shows(request).await?;
         }

@@ -190,23 +190,25 @@ fn weight_of<const N: usize>(words: [&Option<String>; N]) -> usize {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BindingState {
-    Making,
-    Made,
-    NotMade,
+    Creating,
+    Created,
+    CreateFailed,
     Deleting,
-    NotDeleted,
+    DeleteFailed,
 }
 
 impl CredentialBinding {
     /// The state of the key. A key without a recorded operation was created before the API recorded them.
-    pub(super) fn standing(&self) -> BindingState {
-        let Some(LastOperation { kind, state, .. }) = &self.last_operation else { return BindingState::Made };
+    pub(super) fn state(&self) -> BindingState {
+        let Some(LastOperation { kind, state, .. }) = &self.last_operation else {
+            return BindingState::Created;
+        };
         match (kind.as_str(), state.as_str()) {
-            ("delete", "failed") => BindingState::NotDeleted,
+            ("delete", "failed") => BindingState::DeleteFailed,
             ("delete", _) => BindingState::Deleting,
-            (_, "failed") => BindingState::NotMade,
-            (_, "succeeded") => BindingState::Made,
-            _ => BindingState::Making,
+            (_, "failed") => BindingState::CreateFailed,
+            (_, "succeeded") => BindingState::Created,
+            _ => BindingState::Creating,
         }
     }
 

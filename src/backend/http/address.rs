@@ -15,10 +15,10 @@ use url::{Host, Url};
 
 use super::{
     ApiServer, Author, HttpFailure, HttpFailureKind, Network,
-    faces::{is_private, kind_of_refused},
     named_host::NamedHost,
     names::{Names, SystemNames},
     path::literal,
+    possible_addresses::{is_private, kind_of_refused},
 };
 
 /// The administrator's rules about addresses.

@@ -7,7 +7,7 @@ use std::{
 
 use url::Url;
 
-use super::{faces::faces, path::literal};
+use super::{path::literal, possible_addresses::faces};
 
 /// Names and addresses of the API server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

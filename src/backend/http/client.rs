@@ -22,16 +22,16 @@ use super::{
     RemoteShares, Request, Response,
     address::ADMIT,
     budget::CallBudget,
-    error_text, kept,
+    connection_reuse, error_text,
     path::origin,
     response::{self, Body, MIB},
     trace, values,
-    ways::{Clients, Way, Ways},
+    ways::{Clients, EndpointClients, ProviderClients},
 };
 use crate::{
     backend::{
         BackendError,
-        memory::{HeldMemory, MemoryShare, NoRoom},
+        memory::{AllocatedMemory, MemoryShare, OutOfMemory},
     },
     lifecycle::first_bytes,
 };
@@ -53,7 +53,7 @@ const FIRST_OF_BODY: usize = 64 * KIB;
 
 /// Sends requests to one remote side.
 pub(in crate::backend) struct HttpClient {
-    ways: Ways,
+    ways: ProviderClients,
     addresses: AddressPolicy,
     budget: CallBudget,
     shares: RemoteShares,
@@ -80,7 +80,7 @@ impl HttpClient {
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, BackendError> {
         Ok(Self {
-            ways: Ways::new(config, variable)?,
+            ways: ProviderClients::new(config, variable)?,
             addresses: config.addresses.clone(),
             budget: CallBudget::new(&config.limits),
             shares: config.shares.clone(),
@@ -160,7 +160,7 @@ impl HttpClient {
                     return Err(HttpFailure::new(HttpFailureKind::Withheld, hidden));
                 }
                 (outcome, _) => {
-                    outcome.iter().for_each(|response| self.heed(response, to_the_remote_side));
+                    outcome.iter().for_each(|response| self.apply_pause(response, to_the_remote_side));
                     return outcome;
                 }
             }
@@ -170,7 +170,7 @@ impl HttpClient {
 
     /// Sends a request to an unverified host, and returns the answer only if it proves that the host speaks the
     /// protocol.
-    async fn prove(&self, way: &Way, request: Request) -> Result<Response, HttpFailure> {
+    async fn prove(&self, way: &EndpointClients, request: Request) -> Result<Response, HttpFailure> {
         let (url, Some(proof)) = (request.url.clone(), request.proof.clone()) else {
             return Err(HttpFailure::new(HttpFailureKind::Unproved, self.withheld(&request.url)));
         };
@@ -195,8 +195,8 @@ impl HttpClient {
 
     /// Pauses the provider's requests if the remote side requires it. An unverified server can't cause a pause: the
     /// pause would disclose that it exists.
-    fn heed(&self, response: &Response, to_the_remote_side: bool) {
-        if to_the_remote_side && let Some(wait) = response.asks_for_peace() {
+    fn apply_pause(&self, response: &Response, to_the_remote_side: bool) {
+        if to_the_remote_side && let Some(wait) = response.required_pause() {
             self.budget.pause(wait);
             self.observer.paused();
         }
@@ -219,7 +219,12 @@ impl HttpClient {
 
     /// Sends the request with these clients. It sends an idempotent one again, on a new connection, if the remote side
     /// closed the reused connection.
-    async fn send_by(&self, clients: &Clients, way: &Way, request: Request) -> Result<Response, HttpFailure> {
+    async fn send_by(
+        &self,
+        clients: &Clients,
+        way: &EndpointClients,
+        request: Request,
+    ) -> Result<Response, HttpFailure> {
         let again = is_idempotent(&request.method).then(|| request.clone());
         let (request, lost) = match (self.send_once(&clients.keeping, way, request).await, again) {
             (Err(Unanswered::Severed(lost)), Some(request)) => (request, lost),
@@ -231,7 +236,7 @@ impl HttpClient {
         match outcome {
             // The first request may have created the object even though the second one failed.
             Ok(response) if creates && !response.status.is_success() => {
-                self.heed(&response, to_the_remote_side);
+                self.apply_pause(&response, to_the_remote_side);
                 Err(lost)
             }
             Err(_) if creates => Err(lost),
@@ -243,7 +248,7 @@ impl HttpClient {
     async fn send_once(
         &self,
         client: &reqwest::Client,
-        way: &Way,
+        way: &EndpointClients,
         request: Request,
     ) -> Result<Response, Unanswered> {
         let queued = Instant::now();
@@ -252,7 +257,7 @@ impl HttpClient {
         self.observer.waited(queued.elapsed());
         let (method, url, route) = (request.method.clone(), request.url.clone(), request.route);
         let began = Instant::now();
-        let (outcome, is_severed) = match self.held(client, way, request).await {
+        let (outcome, is_severed) = match self.send_within_memory(client, way, request).await {
             Ok(response) => (Ok(response), false),
             Err(Unanswered::Severed(failure)) => (Err(failure), true),
             Err(Unanswered::Other(failure)) => (Err(failure), false),
@@ -281,10 +286,10 @@ impl HttpClient {
     }
 
     /// Reserves memory for the call and its answer. A call whose memory is needed by others is canceled.
-    async fn held(
+    async fn send_within_memory(
         &self,
         client: &reqwest::Client,
-        way: &Way,
+        way: &EndpointClients,
         request: Request,
     ) -> Result<Response, Unanswered> {
         let url = request.url.clone();
@@ -292,7 +297,7 @@ impl HttpClient {
         let give_up = given_up.clone();
         let share = request.share.as_ref().unwrap_or(&self.answers);
         let mut holding = share.hold(move || give_up.cancel());
-        let no_room = |why: NoRoom| {
+        let no_room = |why: OutOfMemory| {
             HttpFailure::new(HttpFailureKind::NotSent, format!("no request to `{}`: {why}", origin(&url)))
         };
         // A waiting call occupies a slot of the remote side. Waiting is acceptable for a provider of one namespace,
@@ -313,9 +318,9 @@ impl HttpClient {
     async fn exchange(
         &self,
         client: &reqwest::Client,
-        way: &Way,
+        way: &EndpointClients,
         request: Request,
-        holding: HeldMemory,
+        holding: AllocatedMemory,
     ) -> Result<Response, Unanswered> {
         let deadline = tokio::time::Instant::now() + self.timeout;
         let url = request.url.clone();
@@ -332,11 +337,11 @@ impl HttpClient {
             )
         };
         let sending = tokio::time::timeout_at(deadline, start(client, request));
-        let answer = match kept::watch(sending).await {
+        let answer = match connection_reuse::watch(sending).await {
             (Ok(Ok(answer)), _) => answer,
             (Ok(Err(error)), was_kept) => {
                 let is_severed = was_kept && error_text::is_cut(&error);
-                let failure = explain(error_text::describe_error(error, &url), way);
+                let failure = mention_proxy(error_text::describe_error(error, &url), way);
                 return Err(if is_severed { Unanswered::Severed(failure) } else { failure.into() });
             }
             (Err(_), _) => return Err(late().into()),
@@ -405,7 +410,7 @@ fn is_idempotent(method: &Method) -> bool {
 }
 
 /// Mentions the proxy in connection failures, because it may be their cause.
-fn explain(failure: HttpFailure, way: &Way) -> HttpFailure {
+fn mention_proxy(failure: HttpFailure, way: &EndpointClients) -> HttpFailure {
     let is_of_the_way = [HttpFailureKind::NotSent, HttpFailureKind::Untrusted].contains(&failure.kind);
     if !(way.proxied && is_of_the_way) {
         return failure;
@@ -427,7 +432,7 @@ async fn read(
     mut answer: reqwest::Response,
     url: &Url,
     largest: usize,
-    held: HeldMemory,
+    held: AllocatedMemory,
 ) -> Result<Body, HttpFailure> {
     let mut body = Piecewise { url, largest, bytes: Zeroizing::new(Vec::new()), held };
     if answer.content_length().is_some_and(|length| length > largest as u64) {
@@ -452,7 +457,7 @@ struct Piecewise<'a> {
     url: &'a Url,
     largest: usize,
     bytes: Zeroizing<Vec<u8>>,
-    held: HeldMemory,
+    held: AllocatedMemory,
 }
 
 impl Piecewise<'_> {

@@ -8,7 +8,7 @@ use std::{
 
 use secrecy::SecretString;
 
-use super::{AddressPolicy, Observer, RemoteShares, observer::Nobody};
+use super::{AddressPolicy, Observer, RemoteShares, observer::NoObserver};
 use crate::backend::memory::{MemoryBudget, MemoryShare};
 
 /// The settings for calls to one remote side.
@@ -50,7 +50,7 @@ impl Default for HttpConfig {
             client_certificate: None,
             limits: RequestLimits::default(),
             addresses: AddressPolicy::default(),
-            observer: Arc::new(Nobody),
+            observer: Arc::new(NoObserver),
             shares: RemoteShares::default(),
             answers: MemoryBudget::for_answers().share("the provider"),
             kept: MemoryBudget::for_what_is_kept().share("the provider"),

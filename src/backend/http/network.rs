@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
 
-use super::faces::{embedded, is_metadata_service};
+use super::possible_addresses::{embedded, is_metadata_service};
 
 /// The author of a provider, who chose the addresses that the operator connects to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

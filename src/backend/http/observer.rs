@@ -65,9 +65,9 @@ impl CallOutcome {
 }
 
 #[derive(Debug)]
-pub(super) struct Nobody;
+pub(super) struct NoObserver;
 
-impl Observer for Nobody {
+impl Observer for NoObserver {
     fn waited(&self, _: Duration) {}
     fn called(&self, _: &ObservedCall<'_>) {}
     fn paused(&self) {}

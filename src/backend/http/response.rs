@@ -10,7 +10,7 @@ use reqwest::{
 use zeroize::Zeroizing;
 
 use super::HttpFailure;
-use crate::backend::memory::HeldMemory;
+use crate::backend::memory::AllocatedMemory;
 
 /// The most bytes of an answer, unless the request sets another limit.
 pub(super) const LARGEST_BODY: usize = MIB;
@@ -37,12 +37,12 @@ pub(in crate::backend) struct Response {
 /// The body of an answer. It counts as used memory until it is dropped, which also overwrites it.
 pub(super) struct Body {
     pub(super) bytes: Zeroizing<Vec<u8>>,
-    pub(super) _held: HeldMemory,
+    pub(super) _held: AllocatedMemory,
 }
 
 impl Response {
     /// The pause for all requests, if the answer requires one instead of reporting on this request alone.
-    pub(super) fn asks_for_peace(&self) -> Option<Duration> {
+    pub(super) fn required_pause(&self) -> Option<Duration> {
         let overloaded =
             [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&self.status);
         self.retry_after.filter(|_| overloaded)

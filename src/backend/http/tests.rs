@@ -196,7 +196,7 @@ async fn redirects_are_not_followed(#[case] location: &str, #[case] words: &str)
 
 #[tokio::test]
 async fn nobody_listens() {
-    let url = test_server::nobody();
+    let url = test_server::refusing_address();
     not_sent(&message(send(&test_server::http_config(PATIENT), &url).await), "connection refused");
 }
 
@@ -305,7 +305,7 @@ async fn no_cause_holds_a_query_or_a_secret(
 ) {
     let redirect = "HTTP/1.1 307 Go\r\nlocation: https://a.example?key=hunter2\r\ncontent-length: 0\r\n\r\n";
     let mut url = match fails {
-        FailingCall::ConnectionRefused => test_server::nobody(),
+        FailingCall::ConnectionRefused => test_server::refusing_address(),
         FailingCall::NoTls => test_server::raw("HTTP/1.1 400 Bad Request\r\n\r\n", Then::Close).await,
         FailingCall::Untrusted => test_server::tls(&Certificate::valid_for("127.0.0.1"), None).await,
         FailingCall::CutBody => test_server::raw(TEN_BYTES, Then::Close).await,

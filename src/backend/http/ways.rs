@@ -17,7 +17,7 @@ use url::Url;
 
 use super::{
     AddressPolicy, HttpConfig, RemoteShares,
-    kept::Noting,
+    connection_reuse::RecordOpening,
     path::literal,
     proofs::Proofs,
     proxy::EnvironmentProxy,
@@ -40,15 +40,15 @@ const USER_AGENT: &str = concat!("servicekey-operator/", env!("CARGO_PKG_VERSION
 
 /// The most endpoints of one provider. A provider names at most two, and Cloud Foundry adds two. Beyond this limit all
 /// are forgotten, and must prove themselves again.
-const MOST_PLACES: usize = 16;
+const MOST_ENDPOINTS: usize = 16;
 
-pub(super) struct Ways {
+pub(super) struct ProviderClients {
     policy: AddressPolicy,
     proxy: Option<EnvironmentProxy>,
     tls: rustls::ClientConfig,
     connect_timeout: Duration,
     shares: RemoteShares,
-    known: Mutex<HashMap<RemoteEndpoint, Arc<Way>>>,
+    known: Mutex<HashMap<RemoteEndpoint, Arc<EndpointClients>>>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -59,7 +59,7 @@ struct RemoteEndpoint {
 }
 
 /// The clients for one endpoint.
-pub(super) struct Way {
+pub(super) struct EndpointClients {
     /// Connects only to addresses whose answers the author of the provider may read.
     pub(super) disclosed: Clients,
     /// Connects to all addresses that the policy admits.
@@ -77,7 +77,7 @@ pub(super) struct Clients {
     reach: Reach,
 }
 
-impl Ways {
+impl ProviderClients {
     pub(super) fn new(
         config: &HttpConfig,
         variable: impl Fn(&str) -> Option<String>,
@@ -97,7 +97,7 @@ impl Ways {
 
     /// # Errors
     /// [`ErrorClass::Rejected`] if the client can't be set up.
-    pub(super) fn to(&self, url: &Url) -> Result<Arc<Way>, BackendError> {
+    pub(super) fn to(&self, url: &Url) -> Result<Arc<EndpointClients>, BackendError> {
         let place = RemoteEndpoint {
             scheme: url.scheme().to_owned(),
             host: url.host_str().unwrap_or_default().to_owned(),
@@ -107,20 +107,20 @@ impl Ways {
         if let Some(way) = known.get(&place) {
             return Ok(Arc::clone(way));
         }
-        if known.len() >= MOST_PLACES {
+        if known.len() >= MOST_ENDPOINTS {
             known.clear();
         }
         let proofs = Arc::<Proofs>::default();
         let proxied = self.proxy.as_ref().is_some_and(|proxy| proxy.is_on_the_way_to(url));
         let disclosed = self.clients(url, Reach::Disclosed(Arc::clone(&proofs)))?;
-        let way = Arc::new(Way { disclosed, admitted: OnceLock::new(), proofs, proxied });
+        let way = Arc::new(EndpointClients { disclosed, admitted: OnceLock::new(), proofs, proxied });
         known.insert(place, Arc::clone(&way));
         Ok(way)
     }
 
     /// Whether the author of the provider may read all answers of this endpoint, as far as the URL shows without
     /// resolving its name.
-    pub(super) fn may_be_disclosed(&self, url: &Url, way: &Way) -> bool {
+    pub(super) fn may_be_disclosed(&self, url: &Url, way: &EndpointClients) -> bool {
         if !self.policy.guards_answers() {
             return true;
         }
@@ -138,7 +138,11 @@ impl Ways {
     ///
     /// # Errors
     /// As for [`Ways::to`].
-    pub(super) fn admitted<'a>(&self, url: &Url, way: &'a Way) -> Result<&'a Clients, BackendError> {
+    pub(super) fn admitted<'a>(
+        &self,
+        url: &Url,
+        way: &'a EndpointClients,
+    ) -> Result<&'a Clients, BackendError> {
         if let Some(clients) = way.admitted.get() {
             return Ok(clients);
         }
@@ -191,14 +195,14 @@ impl Ways {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(self.connect_timeout)
             .pool_idle_timeout(IDLE_CONNECTION)
-            .connector_layer(Noting)
+            .connector_layer(RecordOpening)
             .http2_initial_stream_window_size(AHEAD_IN_ANSWER)
             .http2_initial_connection_window_size(AHEAD_IN_CONNECTION)
             .user_agent(USER_AGENT)
     }
 }
 
-impl Way {
+impl EndpointClients {
     /// Records that the endpoint sent a valid answer of the protocol.
     pub(super) fn prove(&self, from: Option<std::net::SocketAddr>) {
         // Behind a proxy the connection shows only the proxy's address.

@@ -86,7 +86,7 @@ impl OwnServiceIds {
             self.attempts.end(request.identity);
             return Ok(found);
         }
-        if self.attempts.may_still_show(request.identity) {
+        if self.attempts.may_appear_later(request.identity) {
             return Err(keys.not_shown_yet("bind", request));
         }
         let description = format!("For the ServiceKey {}/{}", request.owner.namespace, request.owner.name);
@@ -120,7 +120,7 @@ impl OwnServiceIds {
         for name in names {
             deleted += delete_service_ids(api, &account, name, Some(request)).await?;
         }
-        if deleted == 0 && self.attempts.may_still_show(request.identity) {
+        if deleted == 0 && self.attempts.may_appear_later(request.identity) {
             return Err(keys.not_shown_yet("unbind", request));
         }
         self.attempts.end(request.identity);

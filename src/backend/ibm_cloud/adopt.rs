@@ -20,11 +20,11 @@ use crate::fair::Lane;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum KeyHolder {
     /// No ServiceKey that exists.
-    Nobody,
+    Free,
     /// A ServiceKey that may exist, in this or another cluster.
-    Another,
+    OtherServiceKey,
     /// The user does not mean this key.
-    NotMeant,
+    NoMatch,
 }
 
 impl IbmCloud {
@@ -42,7 +42,7 @@ impl IbmCloud {
         instance: &ResourceInstance,
     ) -> Result<Option<IssuedKey>, BackendError> {
         let Some(adoption) = &request.adoption else { return Ok(None) };
-        let Some(key) = self.meant(request, instance, adoption).await? else { return Ok(None) };
+        let Some(key) = self.find_candidate(request, instance, adoption).await? else { return Ok(None) };
         // Only one adoption at a time. The second caller then sees the new name.
         let _turn = self.adopting.acquire(&Lane::current()).await;
         // The operator reads the credentials before it renames the key, so a key that it can't read stays unchanged.
@@ -54,7 +54,7 @@ impl IbmCloud {
     }
 
     /// The one key of the instance that the user means and that the ServiceKey may adopt.
-    async fn meant(
+    async fn find_candidate(
         &self,
         request: &KeyRequest,
         instance: &ResourceInstance,
@@ -62,7 +62,7 @@ impl IbmCloud {
     ) -> Result<Option<ResourceKey>, BackendError> {
         let keys = format!("{INSTANCES}/{}/resource_keys", segment(&instance.guid));
         let may_be_meant = |key: &ResourceKey| {
-            !key.is_removed() && !matches!(self.holder(&key.name, request, adoption), Ok(KeyHolder::NotMeant))
+            !key.is_removed() && !matches!(self.holder(&key.name, request, adoption), Ok(KeyHolder::NoMatch))
         };
         let keep = |key| Some(key).filter(may_be_meant);
         let mut exchange = self.api().for_key(IbmCloudCall::KeysOfInstance, request);
@@ -71,9 +71,9 @@ impl IbmCloud {
         let (mut free, mut held) = (Vec::new(), Vec::new());
         for key in found {
             match self.holder(&key.name, request, adoption)? {
-                KeyHolder::Nobody => free.push(key),
-                KeyHolder::Another => held.push(key),
-                KeyHolder::NotMeant => {}
+                KeyHolder::Free => free.push(key),
+                KeyHolder::OtherServiceKey => held.push(key),
+                KeyHolder::NoMatch => {}
             }
         }
         match (free.len(), held.first()) {
@@ -89,12 +89,14 @@ impl IbmCloud {
         match self.look(request, &key.guid).await?.sight {
             KeyLookup::Shown(issued) if issued.facts.name.as_ref() == Some(&key.name) => Ok(*issued),
             KeyLookup::Shown(_) | KeyLookup::Removed | KeyLookup::Absent => Err(went_away(&key.name)),
-            KeyLookup::Unseen(Unseen::ShownOnce) => Err(not_adopted(
+            KeyLookup::HiddenReason(Unseen::ShownOnce) => Err(not_adopted(
                 ErrorClass::Taken,
                 &key.name,
                 "its credentials were shown only at its creation; delete it there if it is unused",
             )),
-            KeyLookup::Unseen(unseen) => Err(not_adopted(ErrorClass::Redacted, &key.name, unseen.advice())),
+            KeyLookup::HiddenReason(unseen) => {
+                Err(not_adopted(ErrorClass::Redacted, &key.name, unseen.advice()))
+            }
         }
     }
 
@@ -136,20 +138,20 @@ fn holder(
     adoption: &AdoptionPermit,
     lost_clusters: &LostClusters,
 ) -> Result<KeyHolder, BackendError> {
-    let Some(ours) = Mark::read(&request.name) else { return Ok(KeyHolder::NotMeant) };
+    let Some(ours) = Mark::read(&request.name) else { return Ok(KeyHolder::NoMatch) };
     let cluster_id = request.owner.cluster_id.as_deref();
     let is_named = name == adoption.name;
     Ok(match Mark::read(name) {
-        None if is_named || name == ours.start => KeyHolder::Nobody,
+        None if is_named || name == ours.start => KeyHolder::Free,
         Some(mark) if mark.owner != ours.owner && (is_named || mark.start == ours.start) => {
             let is_of_a_known_cluster = mark.may_be_adopted_in(cluster_id, lost_clusters);
             if adoption.login_is_own && is_of_a_known_cluster && !adoption.lives(mark.owner)? {
-                KeyHolder::Nobody
+                KeyHolder::Free
             } else {
-                KeyHolder::Another
+                KeyHolder::OtherServiceKey
             }
         }
-        _ => KeyHolder::NotMeant,
+        _ => KeyHolder::NoMatch,
     })
 }
 
@@ -199,7 +201,7 @@ mod tests {
 
     use super::*;
     use crate::backend::ibm_cloud::tests::{US, request};
-    use KeyHolder::{Another, Nobody, NotMeant};
+    use KeyHolder::{Free, NoMatch, OtherServiceKey};
 
     const GONE: &str = "6f1d3c1a-3f43-4d0c-9d5e-5f3f0c5f8a02";
     const LIVING: &str = "6f1d3c1a-3f43-4d0c-9d5e-5f3f0c5f8a03";
@@ -226,16 +228,16 @@ mod tests {
 
     #[rstest]
     //                                                                own login, shared login
-    #[case::by_hand("a/b",                                                      [Nobody,   Nobody])]
-    #[case::by_hand_as_far_as_names_go("a-b",                                   [Nobody,   Nobody])]
-    #[case::by_hand_and_called_otherwise("a-b-c",                               [NotMeant, NotMeant])]
-    #[case::of_a_gone_one(&format!("a-b-sk5e6f7a8b-{GONE}-7"),                  [Nobody,   Another])]
-    #[case::of_a_cluster_that_is_not_told(&format!("a-b-sk-{GONE}-7"),          [Another,  Another])]
-    #[case::of_a_lost_cluster(&format!("a-b-sk1a2b3c4d-{GONE}-1"),              [Nobody,   Another])]
-    #[case::of_another_cluster(&format!("a-b-sk99999999-{GONE}-1"),             [Another,  Another])]
-    #[case::of_a_living_one(&format!("a-b-sk5e6f7a8b-{LIVING}-1"),              [Another,  Another])]
-    #[case::of_one_called_otherwise(&format!("c-sk5e6f7a8b-{GONE}-1"),          [NotMeant, NotMeant])]
-    #[case::our_own_later_one(&format!("a-b-sk5e6f7a8b-{US}-2"),                [NotMeant, NotMeant])]
+    #[case::by_hand("a/b",                                                      [Free,   Free])]
+    #[case::by_hand_as_far_as_names_go("a-b",                                   [Free,   Free])]
+    #[case::by_hand_and_called_otherwise("a-b-c",                               [NoMatch, NoMatch])]
+    #[case::of_a_gone_one(&format!("a-b-sk5e6f7a8b-{GONE}-7"),                  [Free,   OtherServiceKey])]
+    #[case::of_a_cluster_that_is_not_told(&format!("a-b-sk-{GONE}-7"),          [OtherServiceKey,  OtherServiceKey])]
+    #[case::of_a_lost_cluster(&format!("a-b-sk1a2b3c4d-{GONE}-1"),              [Free,   OtherServiceKey])]
+    #[case::of_another_cluster(&format!("a-b-sk99999999-{GONE}-1"),             [OtherServiceKey,  OtherServiceKey])]
+    #[case::of_a_living_one(&format!("a-b-sk5e6f7a8b-{LIVING}-1"),              [OtherServiceKey,  OtherServiceKey])]
+    #[case::of_one_called_otherwise(&format!("c-sk5e6f7a8b-{GONE}-1"),          [NoMatch, NoMatch])]
+    #[case::our_own_later_one(&format!("a-b-sk5e6f7a8b-{US}-2"),                [NoMatch, NoMatch])]
     #[rustfmt::skip]
     fn a_name_tells_who_has_a_key(#[case] name: &str, #[case] expected: [KeyHolder; 2]) {
         let lives = |owner| Some(Uuid::parse_str(LIVING) == Ok(owner));
@@ -249,9 +251,9 @@ mod tests {
 
     /// An operator without a cluster id writes marks without one, and adopts only keys with such marks.
     #[rstest]
-    #[case::without_a_cluster("", Nobody)]
-    #[case::of_another_cluster("99999999", Another)]
-    #[case::of_a_lost_cluster("1a2b3c4d", Nobody)]
+    #[case::without_a_cluster("", Free)]
+    #[case::of_another_cluster("99999999", OtherServiceKey)]
+    #[case::of_a_lost_cluster("1a2b3c4d", Free)]
     fn who_does_not_know_its_cluster_takes_no_other_for_its_own(
         #[case] cluster: &str,
         #[case] expected: KeyHolder,
@@ -268,7 +270,7 @@ mod tests {
         let name = format!("c-sk-{GONE}-1");
         let adoption = AdoptionPermit::new(name.clone(), true, |_| Some(false));
         let request = request(&format!("{name}-sk-{US}-1"), None);
-        assert_eq!(holder(&name, &request, &adoption, &LostClusters::default()).unwrap(), Nobody);
+        assert_eq!(holder(&name, &request, &adoption, &LostClusters::default()).unwrap(), Free);
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl Attempts {
     }
 
     /// Whether an attempt may have created a key that is not visible yet.
-    pub(super) fn may_still_show(&self, identity: Identity) -> bool {
+    pub(super) fn may_appear_later(&self, identity: Identity) -> bool {
         self.settling_left(identity).is_some()
     }
 
@@ -100,7 +100,7 @@ impl Attempts {
 
     /// How much longer the key may stay invisible, by its age and by the last attempt.
     fn key_settling_left(&self, request: &KeyRequest) -> Option<Duration> {
-        let age = request.age.filter(|_| request.hint.is_some());
+        let age = request.age.filter(|_| request.recorded_id.is_some());
         let young = age.and_then(|age| self.settling.checked_sub(age));
         young.max(self.settling_left(request.identity)).filter(|left| !left.is_zero())
     }
@@ -149,9 +149,9 @@ mod tests {
         let (attempts, request) = (Attempts::new(IbmCloudConfig::SETTLING), request("a", None));
         lost(&attempts, &request).await;
         advance(Duration::from_secs(299)).await;
-        assert!(attempts.may_still_show(request.identity));
+        assert!(attempts.may_appear_later(request.identity));
         advance(Duration::from_secs(2)).await;
-        assert!(!attempts.may_still_show(request.identity));
+        assert!(!attempts.may_appear_later(request.identity));
     }
 
     /// The operator must not wait forever for credentials that are shown only once.

@@ -53,7 +53,7 @@ pub(crate) struct IbmCloud {
 pub(super) enum KeyLookup {
     Shown(Box<IssuedKey>),
     /// The key exists, but its credentials are not shown.
-    Unseen(Unseen),
+    HiddenReason(Unseen),
     Removed,
     /// The key does not exist, or is not visible yet.
     Absent,
@@ -96,7 +96,7 @@ impl Unseen {
 }
 
 /// The result of the lookup of a single key, with the name that contains its mark.
-pub(super) struct Looked {
+pub(super) struct KeyView {
     pub(super) sight: KeyLookup,
     /// The name of a key that exists.
     pub(super) name: Option<String>,
@@ -104,7 +104,7 @@ pub(super) struct Looked {
     pub(super) is_ours: bool,
 }
 
-impl Looked {
+impl KeyView {
     /// The result for a key that does not exist or is not visible.
     const fn nothing(sight: KeyLookup) -> Self {
         Self { sight, name: None, is_ours: false }
@@ -193,7 +193,7 @@ impl IbmCloud {
         let adopted = if found.is_empty() { self.adopt(request, &instance).await } else { Ok(None) };
         let bound = match adopted {
             Ok(None) if !found.is_empty() => self.bind_to_existing(request, found).await,
-            Ok(None) if self.attempts.may_still_show(request.identity) => {
+            Ok(None) if self.attempts.may_appear_later(request.identity) => {
                 Err(self.attempts.not_shown_yet("bind", request))
             }
             Ok(None) => self.create(request, &instance, role.as_deref()).await,
@@ -262,7 +262,7 @@ impl IbmCloud {
         self.confirmed.insert(request, &key.guid);
         match shown(response, key) {
             KeyLookup::Shown(issued) => Ok(*issued),
-            KeyLookup::Unseen(unseen) => {
+            KeyLookup::HiddenReason(unseen) => {
                 self.attempts.redacted(request);
                 Err(redacted("bind", &request.name, unseen))
             }
@@ -302,11 +302,13 @@ impl IbmCloud {
                 Ok(*issued)
             }
             // Another key would not show it either.
-            KeyLookup::Unseen(unseen @ Unseen::WithoutServiceKey) => Err(redacted("bind", name, unseen)),
-            KeyLookup::Unseen(unseen) if self.attempts.was_redacted(request.identity) => {
+            KeyLookup::HiddenReason(unseen @ Unseen::WithoutServiceKey) => {
                 Err(redacted("bind", name, unseen))
             }
-            KeyLookup::Unseen(_) => {
+            KeyLookup::HiddenReason(unseen) if self.attempts.was_redacted(request.identity) => {
+                Err(redacted("bind", name, unseen))
+            }
+            KeyLookup::HiddenReason(_) => {
                 failed(ErrorClass::Withheld, "its credentials were shown only at its creation")
             }
             KeyLookup::Removed => failed(ErrorClass::Transient, "is being deleted; retrying"),
@@ -323,10 +325,10 @@ impl IbmCloud {
     pub(crate) async fn fetch(&self, request: &KeyRequest) -> Result<Fetched, BackendError> {
         match self.look_by_mark(request).await? {
             KeyLookup::Shown(issued) => Ok(Fetched::Found(*issued)),
-            KeyLookup::Unseen(unseen @ Unseen::WithoutServiceKey) => {
+            KeyLookup::HiddenReason(unseen @ Unseen::WithoutServiceKey) => {
                 Err(redacted("fetch", &request.name, unseen))
             }
-            KeyLookup::Unseen(Unseen::Redacted(_) | Unseen::ShownOnce) => Ok(Fetched::NotRetrievable),
+            KeyLookup::HiddenReason(Unseen::Redacted(_) | Unseen::ShownOnce) => Ok(Fetched::NotRetrievable),
             KeyLookup::Removed => Ok(Fetched::Absent),
             KeyLookup::Absent if self.attempts.may_key_still_show(request) => {
                 Err(self.attempts.not_shown_yet("fetch", request))
@@ -347,13 +349,13 @@ impl IbmCloud {
     /// - Failures of the calls.
     pub(crate) async fn exists(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
         let confirmed = || {
-            let id = self.confirmed.id(request, request.hint.as_deref());
+            let id = self.confirmed.id(request, request.recorded_id.as_deref());
             let id = id.ok_or_else(|| self.attempts.not_shown_yet("lookup", request))?;
             Ok(Some(KeyFacts { id, name: Some(request.name.clone()), ..KeyFacts::default() }))
         };
         match self.look_by_mark(request).await? {
             KeyLookup::Shown(issued) => Ok(Some(issued.facts)),
-            KeyLookup::Unseen(_) => confirmed(),
+            KeyLookup::HiddenReason(_) => confirmed(),
             KeyLookup::Removed => Ok(None),
             KeyLookup::Absent if self.attempts.may_key_still_show(request) => confirmed(),
             KeyLookup::Absent => self.instances.is_in_sight(self.api(), request).await.map(|()| None),
@@ -362,13 +364,13 @@ impl IbmCloud {
 
     /// Looks up the key with the GUID of the hint. If that is another key, it looks up the key with the requested name.
     async fn look_by_mark(&self, request: &KeyRequest) -> Result<KeyLookup, BackendError> {
-        let hinted = match &request.hint {
+        let hinted = match &request.recorded_id {
             Some(guid) => self.look(request, guid).await?,
-            None => Looked::nothing(KeyLookup::Absent),
+            None => KeyView::nothing(KeyLookup::Absent),
         };
-        let is_known = request.hint.is_some() && hinted.is_ours;
+        let is_known = request.recorded_id.is_some() && hinted.is_ours;
         // A key that is deleted or not visible has no name here.
-        if is_known || request.hint.is_some() && hinted.name.is_none() {
+        if is_known || request.recorded_id.is_some() && hinted.name.is_none() {
             return Ok(hinted.sight);
         }
         match self.find(request).await?.into_iter().next() {
@@ -397,7 +399,7 @@ impl IbmCloud {
     }
 
     /// Looks a key up by its GUID. The caller must check its name before it uses the result.
-    pub(super) async fn look(&self, request: &KeyRequest, guid: &str) -> Result<Looked, BackendError> {
+    pub(super) async fn look(&self, request: &KeyRequest, guid: &str) -> Result<KeyView, BackendError> {
         let mut exchange = self.api().for_key(IbmCloudCall::Key, request);
         let response = exchange.ask(Method::GET, &path(guid), &[]).await?;
         match response.status {
@@ -405,14 +407,14 @@ impl IbmCloud {
                 let key: ResourceKey = exchange.read(&response, wire::read)?;
                 let name = Some(key.name.clone()).filter(|_| !key.is_removed());
                 let is_ours = name.as_deref().is_some_and(|name| self.is_ours(name, request));
-                let looked = Looked { sight: shown(&response, key), name, is_ours };
+                let looked = KeyView { sight: shown(&response, key), name, is_ours };
                 if is_ours {
                     self.confirmed.insert(request, guid);
                 }
                 Ok(looked)
             }
-            StatusCode::GONE => Ok(Looked::nothing(KeyLookup::Removed)),
-            StatusCode::NOT_FOUND => Ok(Looked::nothing(KeyLookup::Absent)),
+            StatusCode::GONE => Ok(KeyView::nothing(KeyLookup::Removed)),
+            StatusCode::NOT_FOUND => Ok(KeyView::nothing(KeyLookup::Absent)),
             _ => Err(exchange.refused(&response).await),
         }
     }
@@ -474,7 +476,7 @@ fn shown(response: &Response, key: ResourceKey) -> KeyLookup {
     match wire::shown(response.body().unwrap_or_default()) {
         ShownCredentials::Credentials(credentials) => {
             if is_auditing(&key) && !credentials.contains_key(SERVICE_KEY) {
-                return KeyLookup::Unseen(Unseen::WithoutServiceKey);
+                return KeyLookup::HiddenReason(Unseen::WithoutServiceKey);
             }
             let is_auditing = is_auditing(&key);
             let ResourceKey { guid, name, created_at, created_by, role, .. } = key;
@@ -495,10 +497,10 @@ fn shown(response: &Response, key: ResourceKey) -> KeyLookup {
             KeyLookup::Shown(Box::new(IssuedKey { facts, credentials }))
         }
         ShownCredentials::Redacted(_) if key.onetime_credentials == Some(true) => {
-            KeyLookup::Unseen(Unseen::ShownOnce)
+            KeyLookup::HiddenReason(Unseen::ShownOnce)
         }
-        ShownCredentials::Redacted(redaction) => KeyLookup::Unseen(Unseen::Redacted(redaction)),
-        ShownCredentials::Nothing => KeyLookup::Unseen(Unseen::ShownOnce),
+        ShownCredentials::Redacted(redaction) => KeyLookup::HiddenReason(Unseen::Redacted(redaction)),
+        ShownCredentials::Nothing => KeyLookup::HiddenReason(Unseen::ShownOnce),
     }
 }
 

@@ -64,7 +64,7 @@ impl IbmCloud {
         // Attempts without an answer may have created more keys than the known ones.
         let found = self.find(request).await?;
         let mut guids = self.confirmed.ids(request);
-        if let Some(hint) = &request.hint
+        if let Some(hint) = &request.recorded_id
             && !guids.contains(hint)
         {
             let looked = self.look(request, hint).await?;
@@ -164,7 +164,7 @@ impl IbmCloud {
             guids.extend(self.find(request).await?.into_iter().map(|key| key.guid));
         }
         let mut released = false;
-        if let Some(hint) = &request.hint
+        if let Some(hint) = &request.recorded_id
             && guids.is_empty()
         {
             let looked = self.look(request, hint).await?;

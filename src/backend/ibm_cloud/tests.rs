@@ -247,7 +247,7 @@ pub(super) fn request(name: &str, cluster_id: Option<&str>) -> KeyRequest {
         predecessor: None,
         name: name.to_owned(),
         former_name: None,
-        hint: None,
+        recorded_id: None,
         plan_ids: None,
         inputs: String::new(),
         cleans_up: false,

@@ -6,7 +6,7 @@ use super::wire;
 use crate::backend::{
     BackendError, ErrorClass, MemoryShare, PlanIds,
     bounded::{shown_name, shown_names},
-    memory::HeldMemory,
+    memory::AllocatedMemory,
     single_flight::SingleFlight,
 };
 
@@ -49,7 +49,7 @@ pub(super) struct Catalog {
     flawed: Flawed,
     /// Bytes that the catalog takes in memory.
     size: usize,
-    held: Option<HeldMemory>,
+    held: Option<AllocatedMemory>,
 }
 
 /// One offering.
@@ -115,7 +115,7 @@ impl Catalog {
     }
 
     /// Whether the operator may request the plan of an instance.
-    pub(super) fn tells_of_instances(&self) -> bool {
+    pub(super) fn shows_instances(&self) -> bool {
         self.offerings.iter().any(|offering| offering.instances_retrievable)
     }
 

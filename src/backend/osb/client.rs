@@ -228,7 +228,7 @@ impl Broker {
         let mut response = delete(&mut exchange, &path, &place).await?;
         // Some brokers know a key only by the current plan of its instance. The refused request had no effect.
         if response.status == StatusCode::BAD_REQUEST {
-            for (other, is_certain) in self.plans.other_places(self.api(), &target, &place).await {
+            for (other, is_certain) in self.plans.other_plans(self.api(), &target, &place).await {
                 let answer = delete(&mut exchange, &path, &other).await?;
                 // If the plan was guessed, a 410 does not prove that the key is gone.
                 let confirms = answer.status != StatusCode::GONE || is_certain;

@@ -151,7 +151,7 @@ pub(super) fn request_for(offering: &str, plan: &str) -> KeyRequest {
         place: None,
         access: None,
         former_name: None,
-        hint: None,
+        recorded_id: None,
         plan_ids: None,
         age: None,
         inputs: String::new(),

@@ -132,14 +132,14 @@ impl InstancePlans {
 
     /// Other plans of a key whose revocation was refused: the current plan of its instance, if the broker names it, and
     /// the plan that the user names. The flag is true for the plan that the broker names. The other one is a guess.
-    pub(super) async fn other_places(
+    pub(super) async fn other_plans(
         &self,
         api: BrokerApi<'_>,
         target: &BrokerTarget<'_>,
         refused: &PlanRef,
     ) -> Vec<(PlanRef, bool)> {
         // The broker refused the cached plan, so the cache can't answer this.
-        let present = self.present_place(api, target, |_| false).await;
+        let present = self.current_plan(api, target, |_| false).await;
         let said = self.existing_now(api, target).await.ok().flatten().map(|existing| existing.place);
         let said = said.filter(|said| present.as_ref() != Some(said)).map(|said| (said, false));
         let places = present.map(|present| (present, true)).into_iter().chain(said);
@@ -154,20 +154,20 @@ impl InstancePlans {
         target: &BrokerTarget<'_>,
         sent: &PlanIds,
     ) -> bool {
-        let Some(place) = self.present_place(api, target, is_believed).await else { return false };
+        let Some(place) = self.current_plan(api, target, is_believed).await else { return false };
         let catalog = api.session.catalog.latest();
         let plan = catalog.and_then(|catalog| catalog.resolve(&place.offering, &place.plan).ok());
         plan.is_some_and(|plan| plan.ids() != *sent)
     }
 
     /// The plan of the instance, if the broker itself names it.
-    async fn present_place(
+    async fn current_plan(
         &self,
         api: BrokerApi<'_>,
         target: &BrokerTarget<'_>,
         good_enough: fn(&CachedAnswer<Option<PlanRef>>) -> bool,
     ) -> Option<PlanRef> {
-        if !api.session.catalog.latest()?.tells_of_instances() {
+        if !api.session.catalog.latest()?.shows_instances() {
             return None;
         }
         let ask = || request_instance(api, target);
@@ -234,7 +234,7 @@ impl InstancePlans {
             return Ok(self.believed(target.instance_id).or_else(|| Some(named.clone())));
         }
         let ask = || async {
-            if !api.session.catalog.current(|| request_catalog(api)).await?.tells_of_instances() {
+            if !api.session.catalog.current(|| request_catalog(api)).await?.shows_instances() {
                 let message = "the broker does not show the plan of an instance; create the ServiceKey again with \
                                `instance.offering` and `instance.plan`";
                 return Err(BackendError::new(ErrorClass::Rejected, message));

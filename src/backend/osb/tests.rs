@@ -259,7 +259,7 @@ fn compressed(text: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_bind_that_was_not_sent_leaves_nothing() {
-    let broker = connect(test_server::nobody(), Duration::from_secs(20));
+    let broker = connect(test_server::refusing_address(), Duration::from_secs(20));
     broker.knows(&catalog()).await;
     let error = broker.bind(&request()).await.unwrap_err();
     assert_eq!(error.class, Transient);

@@ -319,7 +319,7 @@ async fn a_server_that_wants_to_be_left_alone_does_not_speak_for_the_remote_side
 
 #[tokio::test]
 async fn nobody_is_there() {
-    let error = ask(&client(test_server::nobody()), PATIENT).await.unwrap_err();
+    let error = ask(&client(test_server::refusing_address()), PATIENT).await.unwrap_err();
     assert_eq!(error.class, Transient);
     assert!(error.message.contains("connection refused: check address and port"), "{error}");
 }

@@ -55,7 +55,7 @@ impl CheckCommand {
             .context("can't create a client from the kubeconfig")?;
         let version = client.apiserver_version().await.map_err(in_words);
         let version = version.with_context(|| format!("the API server at `{address}` does not answer"))?;
-        let mut outcomes = vec![CheckOutcome::Well(format!(
+        let mut outcomes = vec![CheckOutcome::Passed(format!(
             "the API server at `{address}` answers: Kubernetes {}",
             version.git_version
         ))];
@@ -64,7 +64,7 @@ impl CheckCommand {
         outcomes.extend(permissions(&client, &self.run, &user).await?);
         outcomes.extend(trusted_profiles(&client, &self.run).await);
         outcome::print(&outcomes);
-        match outcomes.iter().filter(|outcome| matches!(outcome, CheckOutcome::Wrong(_))).count() {
+        match outcomes.iter().filter(|outcome| matches!(outcome, CheckOutcome::Failed(_))).count() {
             0 => Ok(()),
             1 => bail!("1 check failed"),
             failed => bail!("{failed} checks failed"),
@@ -93,7 +93,7 @@ async fn definitions(client: &Client) -> anyhow::Result<Vec<CheckOutcome>> {
     let request = http::Request::get(schema::PUBLISHED).body(Vec::new())?;
     match client.request::<Value>(request).await {
         Ok(published) => Ok(schema::compare(&published)),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(vec![CheckOutcome::Wrong(
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(vec![CheckOutcome::Failed(
             "the custom resources are not installed; apply the output of `servicekey-operator crds`"
                 .to_owned(),
         )]),
@@ -118,9 +118,9 @@ async fn trusted_profiles(client: &Client, run: &Run) -> Option<CheckOutcome> {
     let file = run.service_account_token();
     let shown = file.display();
     Some(if tokio::fs::metadata(file).await.is_ok() {
-        CheckOutcome::Well(format!("the token for trusted profiles is in `{shown}`"))
+        CheckOutcome::Passed(format!("the token for trusted profiles is in `{shown}`"))
     } else {
-        CheckOutcome::Odd(format!(
+        CheckOutcome::Note(format!(
             "ClusterKeyProvider `{provider}` logs in with a trusted profile, but there is no service account token in \
              `{shown}`; if this is the operator's pod, set the chart value `ibmCloud.trustedProfiles.enabled: true`, \
              or apply `deploy/kustomize/trusted-profiles`"
@@ -152,13 +152,15 @@ async fn permissions(client: &Client, run: &Run, user: &str) -> anyhow::Result<V
         .context("the API server does not answer access reviews")?;
     let missing: Vec<_> = granted.iter().filter(|(_, granted)| !granted).map(|(right, _)| right).collect();
     if missing.is_empty() {
-        return Ok(vec![CheckOutcome::Well(format!(
+        return Ok(vec![CheckOutcome::Passed(format!(
             "`{user}` has all {} permissions that the operator needs",
             granted.len()
         ))]);
     }
     Ok(missing
         .into_iter()
-        .map(|right| CheckOutcome::Wrong(format!("`{user}` may not {right}; bind the operator's role to it")))
+        .map(|right| {
+            CheckOutcome::Failed(format!("`{user}` may not {right}; bind the operator's role to it"))
+        })
         .collect())
 }

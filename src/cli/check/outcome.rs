@@ -5,19 +5,19 @@ use owo_colors::OwoColorize;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CheckOutcome {
-    Well(String),
+    Passed(String),
     /// The operator works for now, but the user should know this.
-    Odd(String),
-    Wrong(String),
+    Note(String),
+    Failed(String),
 }
 
 /// Prints one line per outcome, with colours only on a terminal.
 pub(super) fn print(outcomes: &[CheckOutcome]) {
     for outcome in outcomes {
         match outcome {
-            CheckOutcome::Well(what) => println!("{}      {what}", "ok".green()),
-            CheckOutcome::Odd(what) => println!("{}    {what}", "note".yellow()),
-            CheckOutcome::Wrong(what) => println!("{}  {what}", "failed".red()),
+            CheckOutcome::Passed(what) => println!("{}      {what}", "ok".green()),
+            CheckOutcome::Note(what) => println!("{}    {what}", "note".yellow()),
+            CheckOutcome::Failed(what) => println!("{}  {what}", "failed".red()),
         }
     }
 }

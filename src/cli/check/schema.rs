@@ -23,7 +23,7 @@ pub(super) fn compare(published: &Value) -> Vec<CheckOutcome> {
             let ours = ours.and_then(|schema| serde_json::to_value(&schema.open_api_v3_schema).ok());
             match (ours, published_schema(published, kind)) {
                 (Some(ours), Some(theirs)) => differences(kind, &ours, theirs),
-                _ => CheckOutcome::Wrong(format!(
+                _ => CheckOutcome::Failed(format!(
                     "`{kind}` is not installed; apply the output of `servicekey-operator crds`"
                 )),
             }
@@ -42,18 +42,18 @@ fn published_schema<'a>(published: &'a Value, kind: &str) -> Option<&'a Value> {
 fn differences(kind: &str, ours: &Value, theirs: &Value) -> CheckOutcome {
     let (missing, unknown) = (beyond(ours, theirs), beyond(theirs, ours));
     if !missing.is_empty() {
-        return CheckOutcome::Wrong(format!(
+        return CheckOutcome::Failed(format!(
             "`{kind}` is installed from another version, without {}; apply the output of `servicekey-operator crds`",
             named(&missing)
         ));
     }
     if !unknown.is_empty() {
-        return CheckOutcome::Odd(format!(
+        return CheckOutcome::Note(format!(
             "`{kind}` is installed from a newer version; this version ignores {}",
             named(&unknown)
         ));
     }
-    CheckOutcome::Well(format!("`{kind}` is installed in this version"))
+    CheckOutcome::Passed(format!("`{kind}` is installed in this version"))
 }
 
 fn named(paths: &[String]) -> String {
@@ -118,7 +118,7 @@ mod tests {
     fn of_service_keys(published: &Value) -> CheckOutcome {
         let found = compare(published);
         let of_them = |outcome: &&CheckOutcome| match outcome {
-            CheckOutcome::Well(what) | CheckOutcome::Odd(what) | CheckOutcome::Wrong(what) => {
+            CheckOutcome::Passed(what) | CheckOutcome::Note(what) | CheckOutcome::Failed(what) => {
                 what.starts_with("`ServiceKey`")
             }
         };
@@ -129,7 +129,7 @@ mod tests {
     fn our_own_are_well() {
         let found = compare(&published());
         assert_eq!(found.len(), 3);
-        assert!(found.iter().all(|outcome| matches!(outcome, CheckOutcome::Well(_))), "{found:?}");
+        assert!(found.iter().all(|outcome| matches!(outcome, CheckOutcome::Passed(_))), "{found:?}");
     }
 
     #[test]
@@ -139,7 +139,7 @@ mod tests {
         spec.as_object_mut().unwrap().remove("suspend").unwrap();
         spec["rotation"]["properties"].as_object_mut().unwrap().remove("every").unwrap();
         spec["deletionPolicy"]["enum"] = json!(["Delete"]);
-        let CheckOutcome::Wrong(said) = of_service_keys(&older) else { panic!() };
+        let CheckOutcome::Failed(said) = of_service_keys(&older) else { panic!() };
         for part in [
             "`spec.suspend`",
             "`spec.rotation.every`",
@@ -155,7 +155,7 @@ mod tests {
         let mut newer = published();
         let spec = newer.pointer_mut("/components/schemas/ServiceKey/properties/spec/properties").unwrap();
         spec["invented"] = json!({"type": "string"});
-        let CheckOutcome::Odd(said) = of_service_keys(&newer) else { panic!() };
+        let CheckOutcome::Note(said) = of_service_keys(&newer) else { panic!() };
         assert!(said.contains("this version ignores `spec.invented`"), "{said}");
     }
 
@@ -164,7 +164,7 @@ mod tests {
         let mut partly = published();
         partly.pointer_mut("/components/schemas").unwrap().as_object_mut().unwrap().remove("ServiceKey");
         assert!(
-            matches!(of_service_keys(&partly), CheckOutcome::Wrong(said) if said.contains("is not installed"))
+            matches!(of_service_keys(&partly), CheckOutcome::Failed(said) if said.contains("is not installed"))
         );
     }
 }

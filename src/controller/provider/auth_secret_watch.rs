@@ -23,14 +23,14 @@ use tokio::task::AbortHandle;
 
 use super::store::{ProviderStore, SecretVersion};
 use crate::{
-    controller::{error::bounded, ids::ProviderId, wakes::Wakes, watch::config},
+    controller::{error::bounded, ids::ProviderId, requeues::Requeues, watch::config},
     runtime::words,
 };
 
 /// The watches for all providers of one kind. They end when it is dropped.
 pub(super) struct AuthSecretWatches<K: Lookup> {
     client: Client,
-    wanted: Arc<Wanted<K>>,
+    wanted: Arc<WatchedSecrets<K>>,
     watches: Mutex<HashMap<String, AbortOnDrop>>,
 }
 
@@ -44,9 +44,9 @@ impl Drop for AbortOnDrop {
 }
 
 /// The named Secrets, and the providers to requeue when they change.
-struct Wanted<K: Lookup> {
+struct WatchedSecrets<K: Lookup> {
     providers: Arc<ProviderStore>,
-    wakes: Arc<Wakes<ObjectRef<K>>>,
+    wakes: Arc<Requeues<ObjectRef<K>>>,
     logins: Mutex<HashMap<ProviderId, NamedSecrets<K>>>,
 }
 
@@ -66,9 +66,9 @@ where
     pub(super) fn new(
         client: Client,
         providers: Arc<ProviderStore>,
-        wakes: Arc<Wakes<ObjectRef<K>>>,
+        wakes: Arc<Requeues<ObjectRef<K>>>,
     ) -> Self {
-        let wanted = Arc::new(Wanted { providers, wakes, logins: Mutex::default() });
+        let wanted = Arc::new(WatchedSecrets { providers, wakes, logins: Mutex::default() });
         Self { client, wanted, watches: Mutex::default() }
     }
 
@@ -161,7 +161,7 @@ where
 /// and reads it again.
 async fn look_once<K>(
     api: Api<PartialObjectMeta<Secret>>,
-    wanted: Arc<Wanted<K>>,
+    wanted: Arc<WatchedSecrets<K>>,
     namespace: String,
     name: String,
 ) where
@@ -174,7 +174,7 @@ async fn look_once<K>(
     wanted.tell_version(&namespace, &name, version.as_ref(), found.is_err());
 }
 
-impl<K: Lookup> Wanted<K>
+impl<K: Lookup> WatchedSecrets<K>
 where
     ObjectRef<K>: Clone + Eq + Hash,
 {

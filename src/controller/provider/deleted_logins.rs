@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::load::AuthSecrets;
 use crate::{
     api::Reason,
-    lifecycle::{LONGEST_UNEXPLAINED_HOLD, Problem},
+    lifecycle::{LONGEST_UNEXPLAINED_PROTECTION, Problem},
 };
 
 /// The Secrets that a provider names and that are being deleted.
@@ -23,10 +23,10 @@ impl DeletedLogins {
             .metadata()
             .filter_map(|(name, meta)| Some((name.to_owned(), meta.deletion_timestamp.as_ref()?.0)));
         let (names, times): (Vec<_>, Vec<_>) = deleted.unzip();
-        let longest = Duration::try_from(LONGEST_UNEXPLAINED_HOLD).unwrap_or_default();
+        let longest = Duration::try_from(LONGEST_UNEXPLAINED_PROTECTION).unwrap_or_default();
         let left = |at: Timestamp| {
-            let left =
-                Duration::try_from(LONGEST_UNEXPLAINED_HOLD - now.duration_since(at)).unwrap_or_default();
+            let left = Duration::try_from(LONGEST_UNEXPLAINED_PROTECTION - now.duration_since(at))
+                .unwrap_or_default();
             // If another finalizer blocks the Secret for longer, the next checks are equally rare.
             if left.is_zero() { longest } else { left.min(longest) }
         };
@@ -48,7 +48,7 @@ impl DeletedLogins {
                  after the deletion, unless the namespace, this provider or a ServiceKey that names it is being \
                  deleted; create the Secret again after that",
                 names.join(", "),
-                LONGEST_UNEXPLAINED_HOLD.as_secs()
+                LONGEST_UNEXPLAINED_PROTECTION.as_secs()
             ),
         })
     }

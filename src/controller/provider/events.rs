@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use futures::Stream;
 use parking_lot::Mutex;
 
-use crate::controller::{ids::ProviderId, wakes::Wakes};
+use crate::controller::{ids::ProviderId, requeues::Requeues};
 
 /// Requeues the ServiceKeys of a provider that changed, and a provider whose ServiceKeys are gone.
 #[derive(Debug, Default)]
 pub(crate) struct ProviderEvents {
-    changed: Wakes<ProviderId>,
-    released: Wakes<ProviderId>,
+    changed: Requeues<ProviderId>,
+    released: Requeues<ProviderId>,
     /// The providers that wait until ServiceKeys are gone.
     waiting: Mutex<HashSet<ProviderId>>,
 }

@@ -125,7 +125,7 @@ impl AuthSecrets {
 }
 
 /// The inputs of every backend, independent of the provider's spec.
-pub(super) struct Means<'a> {
+pub(super) struct BackendInputs<'a> {
     pub options: &'a Options,
     pub metrics: &'a Metrics,
     pub shares: &'a RemoteShares,
@@ -143,9 +143,9 @@ pub(super) fn backend(
     spec: &ProviderSpec,
     author: &Author,
     logins: &AuthSecrets,
-    means: &Means<'_>,
+    means: &BackendInputs<'_>,
 ) -> Result<Backend, Problem> {
-    let Means { options, metrics, shares, held, login_pause } = means;
+    let BackendInputs { options, metrics, shares, held, login_pause } = means;
     let addresses = options.addresses.for_author(author.clone());
     let cached = match author {
         Author::Tenant { .. } => HttpConfig::CACHED_FOR_TENANT,

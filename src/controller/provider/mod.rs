@@ -43,7 +43,7 @@ pub(crate) use terminating::release_logins;
 use self::{
     auth_secret_watch::AuthSecretWatches,
     deleted_logins::DeletedLogins,
-    load::{AuthSecrets, Means},
+    load::{AuthSecrets, BackendInputs},
     orphan_scan::OrphanScan,
     pending_providers::{InitialList, ListScope},
     protection::{ProtectedProvider, ProtectionOutcome, ProviderUsage},
@@ -54,10 +54,10 @@ use super::{
     error::{Error, bounded},
     ids::ProviderId,
     queue::{Ticket, Waiters},
+    requeues::Requeues,
     service_key::{local_state::Backoff, status::condition},
     shared::Shared,
     unread::{self, Received},
-    wakes::Wakes,
     watch::{self, WatchChange},
 };
 use crate::{
@@ -96,7 +96,7 @@ struct ProviderCheck {
     outcome: Result<(), Problem>,
     /// Problems of a remote side that is reachable.
     shortcomings: Option<(&'static str, String)>,
-    survey: OrphanScan,
+    scan: OrphanScan,
     /// End of the pause after a token server refused the login.
     login_waits_until: Option<Timestamp>,
     /// When the next check is due, unless something changes before.
@@ -113,7 +113,7 @@ pub(super) fn serve<K>(
 where
     K: Provider + kube::ResourceExt,
 {
-    let wakes = Arc::new(Wakes::default());
+    let wakes = Arc::new(Requeues::default());
     let woken = wakes.subscribe();
     let (cache, changes) = watch::objects::<K>(api, watch::config(), shared.metrics.watches());
     let context = Arc::new(ProviderContext {
@@ -274,10 +274,10 @@ impl<K: Provider> ProviderContext<K> {
         id: &ProviderId,
         provider: &K,
         check: ProviderCheck,
-        hindrance: Option<Problem>,
+        in_use_problem: Option<Problem>,
     ) -> Result<Duration, Error> {
         self.shared.metrics.set_provider_ready(id.namespace.as_deref(), &id.name, check.outcome.is_ok());
-        self.report(provider, &check, hindrance).await?;
+        self.report(provider, &check, in_use_problem).await?;
         let wait = check.due.saturating_duration_since(Instant::now());
         self.checks().insert(id.clone(), check);
         Ok(wait)
@@ -328,7 +328,7 @@ impl<K: Provider> ProviderContext<K> {
             .status()
             .and_then(|status| status.refused_login.as_ref())
             .and_then(|refused| refused_login::pause(refused, &origin, (self.shared.clock)()));
-        let means = Means { options, metrics, shares: &shares, held: &held, login_pause };
+        let means = BackendInputs { options, metrics, shares: &shares, held: &held, login_pause };
         let backend = match unread::obstacle(provider.meta()) {
             Some(problem) => Err(problem),
             None => load::backend(provider.provider(), &author, logins, &means).map(Arc::new),
@@ -390,7 +390,7 @@ impl<K: Provider> ProviderContext<K> {
             origin,
             outcome: Err(problem),
             shortcomings: None,
-            survey: OrphanScan::default(),
+            scan: OrphanScan::default(),
             login_waits_until: None,
             due: Instant::now() + self.shared.options.check_interval,
             backoff: Backoff::default(),
@@ -417,7 +417,7 @@ impl<K: Provider> ProviderContext<K> {
         let login_waits_until = checked.as_ref().err().and_then(|error| refused_login::until(error, now));
         let outcome = checked.map_err(|error| load::problem(&error));
         let failed_before = before.as_ref().is_some_and(|check| check.outcome.is_err());
-        let (mut survey, mut backoff) = before.map(|check| (check.survey, check.backoff)).unwrap_or_default();
+        let (mut survey, mut backoff) = before.map(|check| (check.scan, check.backoff)).unwrap_or_default();
         let wait = if outcome.is_ok() {
             if failed_before {
                 self.shared.providers.mark_recovered(id);
@@ -430,7 +430,7 @@ impl<K: Provider> ProviderContext<K> {
         };
         let shortcomings = outcome.as_ref().ok().and_then(|()| backend.shortcomings());
         let (origin, due) = (origin.clone(), Instant::now() + wait);
-        ProviderCheck { origin, outcome, shortcomings, survey, login_waits_until, due, backoff }
+        ProviderCheck { origin, outcome, shortcomings, scan: survey, login_waits_until, due, backoff }
     }
 
     /// Publishes the outcome in the status if it changes anything.
@@ -464,7 +464,7 @@ impl<K: Provider> ProviderContext<K> {
         let status = ProviderStatus {
             observed_generation: generation,
             conditions,
-            orphans: check.survey.orphans.clone(),
+            orphans: check.scan.orphans.clone(),
             protected_secrets: before.protected_secrets.clone(),
             refused_login: check.login_waits_until.map(|until| refused_login::noted(until, &check.origin)),
         };

@@ -60,7 +60,7 @@ impl Left {
 /// Splits the orphans into those to revoke and a summary of the others, which keeps only what messages need.
 fn sort_out(orphans: Vec<Orphan>, policy: OrphanPolicy) -> (Vec<MarkedKey>, Left) {
     let (go, stay): (Vec<_>, Vec<_>) =
-        orphans.into_iter().partition(|orphan| policy == OrphanPolicy::Delete && orphan.may_go);
+        orphans.into_iter().partition(|orphan| policy == OrphanPolicy::Delete && orphan.may_be_revoked);
     let mut go: Vec<_> = go.into_iter().map(|orphan| orphan.key).collect();
     let rest = go.split_off(go.len().min(MOST_REVOKED));
     go.shrink_to_fit();
@@ -142,7 +142,7 @@ impl<K: Provider> ProviderContext<K> {
         // Freed first, because revoking the keys may take long.
         drop(held);
         self.revoke(provider, backend, go, &mut left).await;
-        Ok(OrphanScan { orphans: self.tell_of(id, provider, before, left), suspects })
+        Ok(OrphanScan { orphans: self.report_orphans(id, provider, before, left), suspects })
     }
 
     /// Revokes these orphans. Keys that could not be revoked are added to `left`.
@@ -170,7 +170,13 @@ impl<K: Provider> ProviderContext<K> {
     }
 
     /// Reports the orphans that are left. If they changed, it publishes an event.
-    fn tell_of(&self, id: &ProviderId, provider: &K, before: &OrphanScan, left: Left) -> Option<Orphans> {
+    fn report_orphans(
+        &self,
+        id: &ProviderId,
+        provider: &K,
+        before: &OrphanScan,
+        left: Left,
+    ) -> Option<Orphans> {
         let Left { count, first, names } = left;
         self.shared.metrics.set_orphans(id.namespace.as_deref(), &id.name, count);
         let count = u32::try_from(count).unwrap_or(u32::MAX);
@@ -247,7 +253,7 @@ mod tests {
             sequence: None,
             namespace: None,
         };
-        Orphan { key, may_go }
+        Orphan { key, may_be_revoked: may_go }
     }
 
     /// The keys of a restored ServiceKey carry its former UID. If the operator has not reconciled it yet,

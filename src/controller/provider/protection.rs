@@ -97,19 +97,19 @@ impl<K: Provider> ProtectedProvider<K> {
     pub(super) async fn settle(&mut self, usage: ProviderUsage) -> Result<ProtectionOutcome, Error> {
         for _ in 0..MAX_STEPS {
             match next_protection_step(&self.view(usage)) {
-                ProtectionStep::HoldProvider => self.hold_provider().await?,
+                ProtectionStep::ProtectProvider => self.hold_provider().await?,
                 ProtectionStep::Record(names) => self.record(names).await?,
-                ProtectionStep::HoldSecret(name) => self.hold_secret(&name).await?,
+                ProtectionStep::ProtectSecret(name) => self.hold_secret(&name).await?,
                 ProtectionStep::ReleaseSecret(name) => self.release_secret(&name).await?,
                 ProtectionStep::RemoveOrphans(name) => self.remove_orphans(&name).await?,
                 ProtectionStep::ReleaseProvider => {
                     self.release_provider().await?;
                     return Ok(ProtectionOutcome::Released);
                 }
-                ProtectionStep::Rest => return Ok(ProtectionOutcome::Served),
+                ProtectionStep::Wait => return Ok(ProtectionOutcome::Served),
             }
         }
-        Err(Error::Restless(MAX_STEPS))
+        Err(Error::TooManySteps(MAX_STEPS))
     }
 
     fn view(&self, ProviderUsage { used, revoking, now }: ProviderUsage) -> ProtectionView {

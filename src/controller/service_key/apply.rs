@@ -336,7 +336,7 @@ fn not_rendered(error: &RenderError, sequence: Sequence) -> Answer {
         message: format!("the credentials don't fit `spec.secret`: {error}"),
         retry_after: None,
     };
-    if error.may_pass() { Answer::Failed(failure) } else { Answer::Unusable(failure, sequence) }
+    if error.is_transient() { Answer::Failed(failure) } else { Answer::Unusable(failure, sequence) }
 }
 
 /// Counts a completed rotation, and publishes an event.

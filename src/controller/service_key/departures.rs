@@ -130,7 +130,8 @@ impl Departures {
         let being_revoked = BeingRevoked::new(key, &self.leaving);
         drop(before);
         // Another replica may have removed the finalizer.
-        let Some(mut local) = local.filter(|local| !local.let_go && self.leadership.acquired_at().is_some())
+        let Some(mut local) =
+            local.filter(|local| !local.finalizer_removed && self.leadership.acquired_at().is_some())
         else {
             return;
         };

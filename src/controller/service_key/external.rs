@@ -247,7 +247,7 @@ impl Call<'_> {
             Err(BackendError { class, message, retry_after, refuses_login, source: _ }) => {
                 // A refused login has its own pause, and the user may correct it at any time.
                 let retry_after = retry_after.filter(|_| !refuses_login);
-                Answer::Unheard { class, message, retry_after }
+                Answer::PollFailed { class, message, retry_after }
             }
         };
         Executed::new(KeyOperation::Poll, answer)
@@ -296,7 +296,7 @@ impl Call<'_> {
             ends: since.checked_add(longest).unwrap_or(since),
             next_poll: None,
             retry_after,
-            first_look,
+            first_poll: first_look,
             said: None,
             is_refused: false,
             inputs: self.reconciler.inputs(),

@@ -62,7 +62,7 @@ pub(crate) struct LocalState {
     /// The last failure, until the next attempt.
     pub setback: Option<Setback>,
     /// Whether the operator removed its finalizer, so that nothing is left to do.
-    pub let_go: bool,
+    pub finalizer_removed: bool,
     backoff: Backoff,
     polls: Polls,
 }
@@ -198,7 +198,9 @@ impl LocalState {
     /// How long to wait before the next poll: as long as the remote side requested, otherwise a growing wait.
     /// Another operation starts with short waits again.
     pub(crate) fn next_poll(&mut self, work: &PendingOperation) -> Duration {
-        let PendingOperation { operation: kind, sequence, since, retry_after, first_look, .. } = work;
+        let PendingOperation {
+            operation: kind, sequence, since, retry_after, first_poll: first_look, ..
+        } = work;
         let of = Some((*kind, *sequence, *since));
         if self.polls.of != of {
             self.polls = Polls { of, waits: waits_between_polls(*first_look) };
@@ -391,7 +393,7 @@ mod tests {
             ends: since,
             next_poll: None,
             retry_after: retry_after.map(Duration::from_secs),
-            first_look: SHORTEST_WAIT,
+            first_poll: SHORTEST_WAIT,
             said: None,
             is_refused: false,
             inputs: Inputs::default(),
@@ -480,8 +482,9 @@ mod tests {
     #[test]
     fn what_is_known_of_a_deleted_service_key_is_handed_over_once() {
         let (local_states, owner) = (LocalStates::default(), Uuid::from_u128(1));
-        let local = || LocalState { let_go: true, ..LocalState::default() };
-        let is_known = |forgotten: &Forgotten| matches!(forgotten, Forgotten::State(local) if local.let_go);
+        let local = || LocalState { finalizer_removed: true, ..LocalState::default() };
+        let is_known =
+            |forgotten: &Forgotten| matches!(forgotten, Forgotten::State(local) if local.finalizer_removed);
 
         assert!(local_states.take(owner).is_none());
         assert!(local_states.put(owner, local()).is_none());
@@ -490,7 +493,7 @@ mod tests {
 
         assert!(local_states.take(owner).is_none());
         assert!(matches!(local_states.forget(owner), Forgotten::InUse));
-        assert!(local_states.put(owner, local()).is_some_and(|local| local.let_go));
+        assert!(local_states.put(owner, local()).is_some_and(|local| local.finalizer_removed));
         assert!(local_states.take(owner).is_none());
         assert!(local_states.put_none(owner).is_none(), "its deletion was reported before");
 

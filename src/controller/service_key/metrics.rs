@@ -43,7 +43,7 @@ const fn key_outcome(answer: &Answer) -> KeyOutcome {
         | Answer::Revoked(..)
         | Answer::Released(_)
         | Answer::Stored(_) => KeyOutcome::Done,
-        Answer::Accepted(_) | Answer::Running { .. } | Answer::Unheard { .. } => KeyOutcome::UnderWay,
+        Answer::Accepted(_) | Answer::Running { .. } | Answer::PollFailed { .. } => KeyOutcome::UnderWay,
         Answer::Unreadable(_) | Answer::Unrepeatable(..) => KeyOutcome::Unreadable,
         Answer::Absent(_) | Answer::Proved(false) => KeyOutcome::Absent,
         Answer::Conflict(..) => KeyOutcome::Conflict,

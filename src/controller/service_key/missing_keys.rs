@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::{
     api::ServiceKey,
-    controller::{ids::ProviderId, wakes::Wakes},
+    controller::{ids::ProviderId, requeues::Requeues},
     lifecycle::Identity,
 };
 
@@ -17,7 +17,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct MissingKeys {
     keys: Mutex<HashMap<Identity, ProviderId>>,
-    wakes: Wakes<ObjectRef<ServiceKey>>,
+    wakes: Requeues<ObjectRef<ServiceKey>>,
 }
 
 impl MissingKeys {

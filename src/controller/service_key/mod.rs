@@ -22,7 +22,7 @@ pub(super) mod status;
 pub(super) mod templates;
 
 #[cfg(test)]
-mod a_day;
+mod backoff_over_a_day;
 #[cfg(test)]
 mod tests;
 

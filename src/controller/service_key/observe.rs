@@ -26,7 +26,7 @@ use crate::{
     controller::{error::Error, finalizer, unread},
     lifecycle::{
         Claim, Desired, Evidence, Flaw, GracePeriod, Inheritance, KeyAccess, Observed, Problem, ProviderView,
-        SecretView, Sequence, Wish,
+        RequestedKey, SecretView, Sequence,
     },
     secret::{self, Entries, Former, Layout, Marks, Ownership},
 };
@@ -111,7 +111,7 @@ pub(super) async fn check_spec(
     };
     match verdict {
         Ok(()) => Ok(None),
-        Err(error) if error.may_pass() => Err(Error::Unchecked(error)),
+        Err(error) if error.is_transient() => Err(Error::Unchecked(error)),
         Err(error) => Ok(Some(Problem {
             reason: Reason::InvalidSpec,
             message: format!("`spec.secret` can't be fulfilled: {error}"),
@@ -222,7 +222,7 @@ fn obstacle_to_inheritance(reconciler: &Reconciler<'_>, uids: &[Uuid]) -> Result
 /// The first setting of the spec that the provider does not permit in the namespace.
 fn not_permitted(reconciler: &Reconciler<'_>) -> Option<Problem> {
     let status = reconciler.key.status.as_ref();
-    reconciler.allowance().refusal(&Wish {
+    reconciler.allowance().refusal(&RequestedKey {
         namespace: &reconciler.target.namespace,
         spec: &reconciler.key.spec,
         has_key: status.is_some_and(|status| status.key.is_some()),
@@ -242,7 +242,7 @@ fn take_seat(reconciler: &Reconciler<'_>) -> Result<Option<Problem>, Error> {
     };
     match context.shared.seats.take(&target.provider, &target.namespace, target.uid, max) {
         Seat::Taken => Ok(None),
-        Seat::Refused => Ok(allowance.no_place(&target.namespace)),
+        Seat::Refused => Ok(allowance.limit_exceeded(&target.namespace)),
         Seat::Unknown => Err(Error::Outdated),
     }
 }

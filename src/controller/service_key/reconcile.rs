@@ -55,7 +55,7 @@ use crate::{
     controller::{
         error::Error,
         finalizer,
-        queue::{Queue, QueueEntry, QueuePlace},
+        queue::{Queue, QueueEntry, QueueSlot},
         unread,
     },
     lifecycle::{
@@ -148,7 +148,7 @@ pub(super) struct Driver<'a> {
     pub(super) reconciler: Reconciler<'a>,
     worker: Worker<'a>,
     /// The slot at the remote side, from the end of the wait for it until the call is over.
-    place: Option<QueuePlace>,
+    place: Option<QueueSlot>,
     /// The outcome to count; [`ReconcileOutcome::Gone`] until the decision is to wait.
     outcome: ReconcileOutcome,
 }
@@ -205,7 +205,7 @@ impl Driver<'_> {
                 return Ok(End::Gone);
             }
         }
-        Err(Error::Restless(MAX_STEPS))
+        Err(Error::TooManySteps(MAX_STEPS))
     }
 
     /// First stage: collects the input of the decision.
@@ -232,7 +232,7 @@ impl Driver<'_> {
         }
         let ends = matches!(effect, KubernetesEffect::RemoveFinalizer { .. });
         // Set before the request: even if no answer arrives, the API server may have removed the finalizer.
-        local.let_go |= ends;
+        local.finalizer_removed |= ends;
         let applied = apply::apply(&self.reconciler, observed, effect, &mut self.worker).await?;
         self.take_in(applied);
         Ok(if ends { Flow::Ended } else { Flow::Continues })
@@ -438,7 +438,7 @@ impl<'a> Driver<'a> {
     /// How long to wait unless something changes; `None`: without limit.
     pub(super) fn requeue_after(&mut self, wait: &Wait) -> Option<Duration> {
         let Reconciler { local, run, .. } = &mut self.reconciler;
-        local.note_wait(wait, run.held_back.is_some());
+        local.note_wait(wait, run.retry_not_before.is_some());
         match wait.requeue {
             Requeue::OnChange => None,
             Requeue::Retry { not_before } => Some(self.schedule_retry(not_before)),
@@ -494,7 +494,7 @@ fn recall_setback(reconciler: &mut Reconciler<'_>, occasion: &Occasion) {
     local.setback.take_if(|setback| setback.until <= now || setback.of != *occasion);
     if let Some(setback) = &local.setback {
         run.failure = Some(setback.failure.clone());
-        run.held_back = Some(setback.until);
+        run.retry_not_before = Some(setback.until);
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) fn about(reconciler: &Reconciler<'_>, observed: &Observed, identity: 
         role: role(reconciler),
         access: access(reconciler),
         former_name: backend.and_then(|backend| backend.former_key_name(identity, given_name)),
-        hint: hint(observed, sequence),
+        recorded_id: hint(observed, sequence),
         place: key.status.as_ref().and_then(|status| status.instance_place.clone()),
         plan_ids: plan_ids(observed, sequence),
         age: age(reconciler, observed, sequence),

@@ -18,15 +18,15 @@ use uuid::Uuid;
 
 use crate::{
     api::{ProviderKind, ServiceKey},
-    controller::{ids::ProviderId, wakes::Wakes},
-    lifecycle::{SeatRank, has_place},
+    controller::{ids::ProviderId, requeues::Requeues},
+    lifecycle::{SeatRank, is_within_limit},
 };
 
 /// The ServiceKeys of all ClusterKeyProviders, by namespace.
 #[derive(Debug, Default)]
 pub(crate) struct Seats {
     groups: Mutex<HashMap<Group, Row>>,
-    wakes: Wakes<ObjectRef<ServiceKey>>,
+    wakes: Requeues<ObjectRef<ServiceKey>>,
 }
 
 /// A provider, and a namespace whose ServiceKeys name it.
@@ -133,7 +133,7 @@ impl Seats {
         let Some(row) = groups.get_mut(&(provider.clone(), namespace.to_owned())) else {
             return Seat::Unknown;
         };
-        let has_place = row.known.len() <= max || has_place(row.order.iter(), max, uid);
+        let has_place = row.known.len() <= max || is_within_limit(row.order.iter(), max, uid);
         let Some(SeatedKey { name, standing, .. }) = row.known.remove(&uid) else { return Seat::Unknown };
         row.order.remove(&standing);
         let standing = SeatRank { waits: standing.waits && !has_place, ..standing };

@@ -82,7 +82,7 @@ impl Templates {
         }
         let digest = layout.digest();
         let verdict = self.apart(lane, &digest, move || layout.validate()).await;
-        if verdict.as_ref().err().is_none_or(|error| !error.may_pass()) {
+        if verdict.as_ref().err().is_none_or(|error| !error.is_transient()) {
             self.remember(lane, digest, Remembered::Verdict(verdict.clone()));
         }
         verdict

@@ -195,7 +195,7 @@ impl ModelState {
             provider: if is_outsider { ModelProvider::Closed } else { ModelProvider::Up },
             backup: None,
             hour: 0,
-            rotates: matches!(life, Life::Rotating | Life::MakingRoom),
+            rotates: matches!(life, Life::Rotating | Life::RevokingFirst),
             life,
             process: ModelProcess::started(0),
             budget,
@@ -224,7 +224,7 @@ impl ModelState {
                 rotation: RotationPolicy {
                     every: self.rotates.then(|| hours(2)),
                     overlap: hours(1),
-                    makes_room: self.life == Life::MakingRoom,
+                    revokes_first: self.life == Life::RevokingFirst,
                 },
                 keeps_previous: self.life == Life::Rotating,
                 adopts: false,
@@ -329,7 +329,7 @@ pub(crate) enum Life {
     /// The key is rotated by age.
     Rotating,
     /// Like `Rotating`, but the operator revokes a key before it creates the next one.
-    MakingRoom,
+    RevokingFirst,
     /// A repeated request returns the key that the first one created.
     FoundAgain,
     /// Like `FoundAgain`, but the remote side also loses keys, and the operator may list all keys at any time.
@@ -390,7 +390,7 @@ pub(super) fn wander() {
     let lives = [
         Life::Plain,
         Life::Rotating,
-        Life::MakingRoom,
+        Life::RevokingFirst,
         Life::FoundAgain,
         Life::Lost,
         Life::RolledBack,

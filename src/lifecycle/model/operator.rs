@@ -121,7 +121,7 @@ impl ModelState {
             Step::Execute(RemoteEffect::Poll(work)) => self.poll(work, fate),
             Step::Execute(RemoteEffect::Unbind(sequence)) => {
                 let current = self.holds(sequence);
-                let makes_room = self.life == Life::MakingRoom && self.recorded.makes_room();
+                let makes_room = self.life == Life::RevokingFirst && self.recorded.makes_room();
                 self.breaks("2: never revoke the current key", current && !object.deleting && !makes_room);
                 let besides = self.holds_besides(sequence);
                 self.breaks(

@@ -59,7 +59,7 @@ impl ModelState {
             ends: at(self.hour + 1),
             next_poll: None,
             retry_after: None,
-            first_look: std::time::Duration::ZERO,
+            first_poll: std::time::Duration::ZERO,
             said: None,
             is_refused: false,
             inputs: inputs.to_string().as_str().into(),
@@ -167,7 +167,7 @@ impl ModelState {
         }
         if !matches!(fate, Fate::Answered | Fate::Refused) {
             let (class, message) = (ErrorClass::Rejected, String::new());
-            return self.process.run.learn(Answer::Unheard { class, message, retry_after: None });
+            return self.process.run.learn(Answer::PollFailed { class, message, retry_after: None });
         }
         // An operation that the remote side gives up may have left a key behind, or revoked it partly.
         self.work_ends();

@@ -37,7 +37,7 @@ fn at_work() -> Observed {
         ends: now().checked_add(60 * MINUTE).unwrap(),
         next_poll: Some(now()),
         retry_after: None,
-        first_look: Duration::ZERO,
+        first_poll: Duration::ZERO,
         said: None,
         is_refused: false,
         inputs: "now".into(),
@@ -46,7 +46,7 @@ fn at_work() -> Observed {
 }
 
 fn unheard(observed: &mut Observed, class: ErrorClass) {
-    observed.run.learn(Answer::Unheard { class, message: "400".to_owned(), retry_after: None });
+    observed.run.learn(Answer::PollFailed { class, message: "400".to_owned(), retry_after: None });
 }
 
 /// The broker will never report the state of the operation. The key may exist already, or be created later.

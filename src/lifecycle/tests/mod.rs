@@ -61,7 +61,7 @@ pub(crate) fn asking() -> Observed {
             retains_secret: false,
             suspended: false,
             inputs: "now".into(),
-            rotation: RotationPolicy { every: None, overlap: Duration::ZERO, makes_room: false },
+            rotation: RotationPolicy { every: None, overlap: Duration::ZERO, revokes_first: false },
             keeps_previous: false,
             adopts: false,
             problem: None,

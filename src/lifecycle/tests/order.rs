@@ -111,7 +111,7 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
             "revoke_current_key_first",
             with(holding(key("now")), |observed| {
                 observed.secret = SecretView::Absent;
-                observed.desired.rotation.makes_room = true;
+                observed.desired.rotation.revokes_first = true;
                 observed.desired.inputs = "now+1".into();
             }),
         ),

@@ -228,7 +228,7 @@ fn a_requested_rotation_replaces_a_key_without_reading_it() {
     let mut observed = damaged();
     observed.desired.inputs = Inputs::new("now".to_owned(), Some("again".to_owned()), []);
     let mut replaces = observed.clone();
-    replaces.desired.rotation.makes_room = true;
+    replaces.desired.rotation.revokes_first = true;
     assert_replaced_without_reading(replaces);
     assert_eq!(act(&observed), Step::Apply(KubernetesEffect::RehearseSecret));
     observed.run.rehearsed = true;

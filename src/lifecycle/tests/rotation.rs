@@ -16,7 +16,7 @@ fn rotating(every: Option<Duration>, overlap: Duration) -> Observed {
     let observed = holding(key("now"));
     Observed {
         desired: Desired {
-            rotation: RotationPolicy { every, overlap, makes_room: false },
+            rotation: RotationPolicy { every, overlap, revokes_first: false },
             ..observed.desired
         },
         ..observed

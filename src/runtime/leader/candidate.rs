@@ -64,7 +64,7 @@ pub(super) struct SeenLease {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ElectionStep {
     /// Read the Lease.
-    Look,
+    Read,
     /// Acquire or renew the Lease: write it with this candidate as holder, based on the version last seen.
     Claim,
     Wait(Duration),
@@ -124,7 +124,7 @@ impl Candidate {
             return ElectionStep::Wait(self.due - now.steady);
         }
         match self.successor() {
-            _ if !self.fresh => ElectionStep::Look,
+            _ if !self.fresh => ElectionStep::Read,
             Some(successor) => ElectionStep::End(Loss::Superseded(successor.to_owned())),
             None => ElectionStep::Claim,
         }
@@ -137,7 +137,7 @@ impl Candidate {
     }
 
     /// Records that the Lease was read. `None` if there is no Lease.
-    pub(super) fn looked(&mut self, lease: Option<SeenLease>, now: Moment) {
+    pub(super) fn record_read(&mut self, lease: Option<SeenLease>, now: Moment) {
         let before = self.seen.take();
         self.seen = lease.map(|lease| match before {
             Some((known, until)) if known.version == lease.version => (lease, until),

@@ -96,7 +96,7 @@ impl Election {
             let now = self.now();
             match self.candidate.next(now) {
                 ElectionStep::Wait(time) => sleep(time).await,
-                ElectionStep::Look => self.look(now).await,
+                ElectionStep::Read => self.look(now).await,
                 ElectionStep::Claim => self.claim(now).await,
                 ElectionStep::End(loss) => return loss,
             }
@@ -133,7 +133,7 @@ impl Election {
         match timeout(self.candidate.patience(now), self.leases.get_opt(LEASE)).await {
             Ok(Ok(lease)) => {
                 let now = self.now();
-                self.candidate.looked(lease.as_ref().map(lease::seen), now);
+                self.candidate.record_read(lease.as_ref().map(lease::seen), now);
                 self.lease = lease;
             }
             Ok(Err(error)) => self.failed(&words(&error)),

@@ -235,7 +235,7 @@ impl Metrics {
     /// Sets how many keys of a provider have no ServiceKey, according to the last list of its keys.
     pub(crate) fn set_orphans(&self, namespace: Option<&str>, name: &str, keys: usize) {
         let (labels, known) = (self.0.providers.labels(namespace, name), &self.0.keys);
-        if labels.is_of_further() {
+        if labels.is_shared() {
             known.note_further(&labels, name, |known| known.orphans = keys);
         } else {
             known.orphans.get_or_create(&labels).set(gauge(keys));
@@ -250,7 +250,7 @@ impl Metrics {
     /// Sets the result of a provider's last check.
     pub(crate) fn set_provider_ready(&self, namespace: Option<&str>, name: &str, ready: bool) {
         let (labels, known) = (self.0.providers.labels(namespace, name), &self.0.keys);
-        if labels.is_of_further() {
+        if labels.is_shared() {
             known.note_further(&labels, name, |known| known.ready = ready);
         } else {
             known.provider_ready.get_or_create(&labels).set(i64::from(ready));
@@ -260,7 +260,7 @@ impl Metrics {
     /// Removes the series of a provider that was deleted.
     pub(crate) fn forget_provider(&self, namespace: Option<&str>, name: &str) {
         let Some(labels) = self.0.providers.forget(namespace, name) else { return };
-        if labels.is_of_further() {
+        if labels.is_shared() {
             if self.0.keys.forget_further(&labels, name) {
                 self.0.queues.forget(&labels);
             }

@@ -33,14 +33,14 @@ impl ProviderLabels {
     }
 
     /// Whether several providers of a namespace share these labels.
-    pub(super) const fn is_of_further(&self) -> bool {
+    pub(super) const fn is_shared(&self) -> bool {
         self.provider.is_empty()
     }
 }
 
 /// How many KeyProviders of one namespace have series of their own. A tenant can create any number of KeyProviders, and
 /// each has about 25 series.
-pub(super) const MOST_PROVIDERS: usize = 10;
+pub(super) const MAX_NAMED_PROVIDERS: usize = 10;
 
 /// The KeyProviders that have series of their own: the first [`MOST_PROVIDERS`] of each namespace. Administrators
 /// create ClusterKeyProviders, so each of those has its own series. A provider without its own series never gets them
@@ -60,7 +60,7 @@ impl NamedProviders {
         let Some(namespace) = namespace else { return ProviderLabels::new(None, name) };
         let mut providers = self.0.lock();
         let NamespaceProviders { named, further } = providers.entry(namespace.to_owned()).or_default();
-        if named.contains(name) || !further.contains(name) && named.len() < MOST_PROVIDERS {
+        if named.contains(name) || !further.contains(name) && named.len() < MAX_NAMED_PROVIDERS {
             named.insert(name.to_owned());
             ProviderLabels::new(Some(namespace), name)
         } else {

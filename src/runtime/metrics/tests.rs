@@ -117,8 +117,8 @@ fn series(metrics: &Metrics) -> usize {
 
 #[test]
 fn many_providers_of_one_namespace_have_as_many_series_as_a_few() {
-    let few = series(&counting(labels::MOST_PROVIDERS));
-    let each = few / labels::MOST_PROVIDERS;
+    let few = series(&counting(labels::MAX_NAMED_PROVIDERS));
+    let each = few / labels::MAX_NAMED_PROVIDERS;
     let metrics = counting(300);
     assert_eq!(series(&metrics), few + each);
     let text = metrics.text();
@@ -167,7 +167,7 @@ fn orphans_of_training(metrics: &Metrics) -> u64 {
 
 #[test]
 fn a_further_provider_is_counted_once_whatever_becomes_of_the_others() {
-    let metrics = counting(labels::MOST_PROVIDERS + 1);
+    let metrics = counting(labels::MAX_NAMED_PROVIDERS + 1);
     assert_eq!(orphans_of_training(&metrics), 11);
     metrics.forget_provider(Some("training"), "p1");
     let _ = metrics.text();
@@ -196,7 +196,7 @@ fn who_asks_what_there_is_brings_no_provider_back() {
             let (namespace, name) = (Some("training".to_owned()), gone(number));
             ProviderState { namespace, name, backend: BACKEND, ..ProviderState::default() }
         };
-        (0..labels::MOST_PROVIDERS).map(stock).collect()
+        (0..labels::MAX_NAMED_PROVIDERS).map(stock).collect()
     });
     assert_eq!(series(&metrics), 0, "{}", metrics.text());
     metrics.set_provider_ready(Some("training"), "broker", true);

@@ -16,7 +16,7 @@ async fn stage_with_a_key_that_is_being_deleted() -> (FoundryStage, Running, Str
     let foundry = FakeCloudFoundry::builder().pace(Pace::until_told().only(Work::Delete));
     let stage = FoundryStage::set_with(foundry.start().await.unwrap()).await;
     let operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready(KEY).await;
     stage.delete_key(KEY).await;
     let open = stage.foundry.wait_for_work(|open| open.len() == 1).await.unwrap();
@@ -31,7 +31,7 @@ async fn keys_of_a_broker_that_does_one_thing_at_a_time_are_all_revoked() {
     let stage = FoundryStage::set_with(foundry).await;
     let _operator = stage.start_operator().await;
     let names: Vec<_> = (0..KEYS).map(|number| format!("key-{number}")).collect();
-    join_all(names.iter().map(|name| stage.ask_for(name))).await;
+    join_all(names.iter().map(|name| stage.create_key(name))).await;
     stage.wait_all_ready(KEYS).await;
     stage.foundry.change_pace(Pace::until_told().only(Work::Delete));
     join_all(names.iter().map(|name| stage.delete_key(name))).await;
@@ -86,7 +86,7 @@ async fn a_previous_key_whose_deletion_job_fails_is_revoked_in_the_end() {
     let foundry = FakeCloudFoundry::builder().pace(Pace::until_told().only(Work::Delete));
     let stage = FoundryStage::set_with(foundry.start().await.unwrap()).await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let first = stage.wait_ready(KEY).await;
     let change = serde_json::json!({"parameters": {"permissions": "all"}, "rotation": {"overlap": "0s"}});
     stage.change_key(KEY, change).await;

@@ -14,9 +14,9 @@ use crate::support::{
 async fn each_service_key_has_a_key_of_its_own() {
     let stage = FoundryStage::set().await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let ready = stage.wait_ready(KEY).await;
-    stage.ask_for("reporting-creds").await;
+    stage.create_key("reporting-creds").await;
     let other = stage.wait_ready("reporting-creds").await;
 
     let key = stage.foundry.key_named(INSTANCE, KEY).unwrap();
@@ -73,7 +73,7 @@ async fn a_key_may_be_named_by_its_service_key_and_its_instance_by_guid() {
 async fn changed_parameters_make_the_next_key() {
     let stage = FoundryStage::set().await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready(KEY).await;
     let change = json!({"parameters": {"permissions": "all"}, "rotation": {"overlap": "0s"}});
     stage.change_key(KEY, change).await;
@@ -89,7 +89,7 @@ async fn jobs_may_take_their_time() {
     let stage = FoundryStage::set_with(foundry.start().await.unwrap()).await;
     let _operator = stage.start_operator().await;
     for name in [KEY, "reporting-creds"] {
-        stage.ask_for(name).await;
+        stage.create_key(name).await;
     }
     for name in [KEY, "reporting-creds"] {
         let ready = stage.wait_ready(name).await;
@@ -108,7 +108,7 @@ async fn a_job_that_fails_is_told_and_its_key_replaced() {
     let foundry = FakeCloudFoundry::builder().pace(Pace::until_told().only(Work::Create));
     let stage = FoundryStage::set_with(foundry.start().await.unwrap()).await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let open = stage.foundry.wait_for_work(|open| open.len() == 1).await.unwrap();
     assert!(stage.foundry.fail(&open[0].key, "the database is full"));
     let failing = stage.wait_key(KEY, Reason::BindFailed).await;
@@ -127,7 +127,7 @@ async fn a_deletion_that_fails_is_told_and_tried_again() {
     let foundry = FakeCloudFoundry::builder().pace(Pace::until_told().only(Work::Delete));
     let stage = FoundryStage::set_with(foundry.start().await.unwrap()).await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready(KEY).await;
     stage.delete_key(KEY).await;
     let open = stage.foundry.wait_for_work(|open| open.len() == 1).await.unwrap();
@@ -146,7 +146,7 @@ async fn credentials_that_credhub_does_not_give_are_waited_for() {
     // The provider's check lists all keys.
     stage.wait_for_provider("foundry").await;
     let before = stage.count(&[Route::Keys]);
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     assert_eq!(stage.foundry.keys()[0].number, 1, "another key was created first");
     let calls = stage.count(&[Route::Create, Route::Keys]) - before;
@@ -160,6 +160,6 @@ async fn a_router_without_a_backend_costs_no_key() {
     stage.foundry.inject(Fault::Html(StatusCode::BAD_GATEWAY).on(Route::Create));
     stage.foundry.inject(Fault::Html(StatusCode::SERVICE_UNAVAILABLE).on(Route::Create).after_effect());
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
 }

@@ -22,7 +22,7 @@ async fn many_keys_cost_little_more_than_two_requests_each_and_nothing_after_a_r
     stage.wait_for_provider("foundry").await;
     let names: Vec<_> = (0..MANY).map(|number| format!("key-{number}")).collect();
     let began = Instant::now();
-    join_all(names.iter().map(|name| stage.ask_for(name))).await;
+    join_all(names.iter().map(|name| stage.create_key(name))).await;
     stage.wait_all_ready(MANY).await;
     println!("{MANY} keys were ready after {:?}", began.elapsed());
 
@@ -48,7 +48,7 @@ async fn many_keys_cost_little_more_than_two_requests_each_and_nothing_after_a_r
 async fn keys_that_overlap_are_deleted_once_each(#[case] pace: Pace) {
     let stage = FoundryStage::set_with(FakeCloudFoundry::builder().pace(pace).start().await.unwrap()).await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready(KEY).await;
     let change = json!({"parameters": {"permissions": "all"}, "rotation": {"overlap": "1h"}});
     stage.change_key(KEY, change).await;
@@ -70,7 +70,7 @@ async fn pages_are_as_large_as_the_api_admits() {
     let stage = FoundryStage::set_with(foundry).await;
     let _operator = stage.start_operator().await;
     stage.wait_for_provider("foundry").await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     stage.delete_and_leave_no_key(KEY).await;
     let refused = stage.foundry.calls().iter().filter(|call| call.status == Some(400)).count();

@@ -37,7 +37,7 @@ async fn wait_for_lists(stage: &FoundryStage, more: usize) {
 async fn a_key_that_vanishes_is_replaced_in_order_with_an_event() {
     let stage = FoundryStage::set().await;
     let _operator = stage.start_operator_checking(OFTEN).await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let lost = stage.wait_ready_with_the_one_key(KEY).await.status.unwrap().key.unwrap();
     let held = entries(&stage.secrets().get(KEY).await.unwrap());
 
@@ -72,7 +72,7 @@ async fn a_key_that_vanishes_is_replaced_in_order_with_an_event() {
 async fn what_vanished_while_nobody_looked_is_noticed_at_the_start() {
     let stage = FoundryStage::set().await;
     let operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let lost = stage.wait_ready_with_the_one_key(KEY).await.status.unwrap().key.unwrap();
     drop(operator);
 
@@ -87,7 +87,7 @@ async fn what_vanished_while_nobody_looked_is_noticed_at_the_start() {
 async fn an_instance_that_vanished_with_its_keys_is_told() {
     let stage = FoundryStage::set().await;
     let _operator = stage.start_operator_checking(OFTEN).await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
 
     // One lookup because the list does not show the key, and one to prove its owner before it is revoked.
@@ -103,7 +103,7 @@ async fn an_instance_that_vanished_with_its_keys_is_told() {
 async fn a_login_that_lost_its_role_loses_no_key() {
     let stage = FoundryStage::set().await;
     let _operator = stage.start_operator_checking(OFTEN).await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let before = stage.wait_ready_with_the_one_key(KEY).await;
 
     stage.foundry.change_role("alice", Role::None);
@@ -124,7 +124,7 @@ async fn what_is_out_of_sight_is_not_taken_for_gone() {
     stage.api::<KeyProvider>().patch("foundry", &kube::api::PatchParams::default(), &merge).await.unwrap();
     let _operator = stage.start_operator_checking(OFTEN).await;
     let guid = stage.foundry.instance_guid(INSTANCE).unwrap();
-    stage.ask_for_key_of(KEY, json!({"id": guid})).await;
+    stage.create_key_of(KEY, json!({"id": guid})).await;
     let before = stage.wait_ready_with_the_one_key(KEY).await;
 
     stage.foundry.allow_look_ups(1000);
@@ -142,7 +142,7 @@ async fn what_is_out_of_sight_is_not_taken_for_gone() {
 async fn one_request_shows_five_thousand_keys() {
     let stage = FoundryStage::set_with(FakeCloudFoundry::builder().start().await.unwrap()).await;
     let operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     drop(operator);
     let labels = [

@@ -55,7 +55,7 @@ async fn estate() -> FakeCloudFoundry {
 async fn an_instance_that_has_no_keys(#[case] instance: Value, #[case] reason: Reason, #[case] words: &str) {
     let stage = FoundryStage::set_with(estate().await).await;
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_of(KEY, instance).await;
+    stage.create_key_of(KEY, instance).await;
     stage.wait_key(KEY, reason).await.says(words);
     stage.delete_and_leave_no_key(KEY).await;
     assert!(!stage.everything_public().await.contains("KeyRevoked"), "there was no key to revoke");
@@ -68,7 +68,7 @@ async fn a_quota_that_is_used_up() {
     let providers = stage.api::<servicekey_operator::api::KeyProvider>();
     providers.patch("foundry", &kube::api::PatchParams::default(), &anywhere).await.unwrap();
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_of(KEY, json!({"id": stage.foundry.instance_guid("full").unwrap()})).await;
+    stage.create_key_of(KEY, json!({"id": stage.foundry.instance_guid("full").unwrap()})).await;
     let key = stage.wait_key(KEY, Reason::BindRejected).await;
     key.says("You have exceeded your space's limit for service binding of type key; delete unused keys");
     stage.delete_and_leave_no_key(KEY).await;
@@ -80,7 +80,7 @@ async fn an_instance_that_is_still_being_created_is_waited_for() {
     let creating = InstanceOperation { kind: "create", state: OperationState::InProgress };
     assert!(stage.foundry.set_operation(INSTANCE, creating));
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let key = stage.wait_key(KEY, Reason::RemoteUnreachable).await;
     key.says("the instance `training-app-db` is still being created");
     assert!(!key.is_stalled());
@@ -94,7 +94,7 @@ async fn an_operation_on_the_instance_is_waited_for() {
     let stage = FoundryStage::set().await;
     assert!(stage.foundry.begin_operation(INSTANCE, "update"));
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let key = stage.wait_key(KEY, Reason::RemoteUnreachable).await;
     key.says(
         "There is an operation in progress for the service instance; retrying until that operation has ended",
@@ -109,7 +109,7 @@ async fn a_name_that_is_taken_stays_with_its_owner() {
     let stage = FoundryStage::set().await;
     let theirs = stage.foundry.add_key(INSTANCE, KEY).unwrap();
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let key = stage.wait_key(KEY, Reason::KeyConflict).await;
     key.says("the instance already has a key `monitoring-creds`, which belongs to another owner; delete it there, or");
     assert!(key.is_stalled());
@@ -153,7 +153,7 @@ async fn a_uaa_elsewhere_is_asked_where_the_provider_names_it() {
     let patch = kube::api::Patch::Merge(named);
     providers.patch("foundry", &kube::api::PatchParams::default(), &patch).await.unwrap();
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
 }
 
@@ -189,7 +189,7 @@ async fn a_router_that_knows_no_way_is_told_and_waited_out(
     let stage = FoundryStage::set().await;
     let operator = stage.start_operator().await;
     for name in [KEY, "reporting-creds"] {
-        stage.ask_for(name).await;
+        stage.create_key(name).await;
         stage.wait_ready(name).await;
     }
     drop(operator);
@@ -197,7 +197,7 @@ async fn a_router_that_knows_no_way_is_told_and_waited_out(
     stage.delete_key("reporting-creds").await;
     let _operator = stage.start_operator().await;
     stage.wait_foundry(Reason::RemoteUnreachable).await.says(words);
-    stage.ask_for("billing-creds").await;
+    stage.create_key("billing-creds").await;
     stage.wait_key("billing-creds", Reason::RemoteUnreachable).await.says(words);
     stage.wait_ready(KEY).await;
     assert_eq!(stage.foundry.live_keys().len(), 2, "no key is lost and none is created");
@@ -218,7 +218,7 @@ async fn a_router_that_knows_no_route_is_not_taken_for_the_api() {
     let _operator = stage.start_operator().await;
     stage.wait_for_provider("foundry").await;
     stage.foundry.inject(Fault::unknown_route().on(Route::Create).forever());
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let waiting = stage.wait_key(KEY, Reason::RemoteUnreachable).await;
     waiting.says(WORDS);
     assert!(!waiting.is_stalled());
@@ -244,7 +244,7 @@ async fn what_is_refused_for_a_cause_of_its_own(#[case] code: u32, #[case] title
     let refused = Fault::error(StatusCode::FORBIDDEN, code, title, "it is refused");
     stage.foundry.inject(refused.on(Route::Create).forever());
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let key = stage.wait_key(KEY, Reason::Unauthorized).await;
     key.says("it is refused");
     key.says(words);
@@ -258,7 +258,7 @@ async fn a_wrong_password_is_told_and_a_right_one_taken_at_once() {
     let wrong = json!({"username": "alice", "password": "guessed-wrong"});
     let stage = FoundryStage::logged_in_by(foundry, wrong, by_password()).await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let provider = stage.wait_foundry(Reason::Unauthorized).await;
     provider.says("unauthorized: Bad credentials; check the entries `username` and `password`");
     stage.change_secret("cf-login", json!({"password": PASSWORD})).await;
@@ -271,7 +271,7 @@ async fn a_login_without_the_role_is_told() {
     let stage = FoundryStage::set().await;
     stage.foundry.change_role("alice", Role::SpaceAuditor);
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let key = stage.wait_key(KEY, Reason::Unauthorized).await;
     key.says("the login needs the role Space Developer in the instance's space");
     stage.foundry.change_role("alice", Role::SpaceDeveloper);
@@ -283,7 +283,7 @@ async fn a_login_without_the_role_is_told() {
 async fn a_key_that_the_login_may_not_see_is_not_taken_to_be_gone() {
     let stage = FoundryStage::set().await;
     let operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready(KEY).await;
     drop(operator);
     stage.delete_key(KEY).await;
@@ -303,7 +303,7 @@ async fn a_key_goes_with_its_instance_and_not_with_the_sight_of_it() {
     let _operator = stage.start_operator().await;
     let instance = json!({"id": stage.foundry.instance_guid(INSTANCE).unwrap()});
     for name in [KEY, "reporting-creds"] {
-        stage.ask_for_key_of(name, instance.clone()).await;
+        stage.create_key_of(name, instance.clone()).await;
         stage.wait_ready(name).await;
     }
     stage.foundry.change_role("alice", Role::None);
@@ -329,7 +329,7 @@ async fn an_instance_that_may_be_anywhere_is_gone_if_its_space_is_known(
     let providers = stage.api::<servicekey_operator::api::KeyProvider>();
     providers.patch("foundry", &kube::api::PatchParams::default(), &anywhere).await.unwrap();
     let operator = stage.start_operator().await;
-    stage.ask_for_key_of(KEY, json!({"id": stage.foundry.instance_guid(INSTANCE).unwrap()})).await;
+    stage.create_key_of(KEY, json!({"id": stage.foundry.instance_guid(INSTANCE).unwrap()})).await;
     stage.wait_ready(KEY).await;
     let _operator = if is_restarted {
         drop(operator);
@@ -347,7 +347,7 @@ async fn an_instance_that_may_be_anywhere_is_gone_if_its_space_is_known(
 async fn a_key_that_comes_into_sight_while_it_is_looked_for_is_revoked() {
     let stage = FoundryStage::set().await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready(KEY).await;
     stage.foundry.change_role("alice", Role::None);
     let look = stage.foundry.gate(Route::Keys, AfterEffect);
@@ -368,7 +368,7 @@ async fn there_are_other_logins(#[case] entries: Value, #[case] auth: Value) {
     let foundry = FakeCloudFoundry::builder().login(bob).start().await.unwrap();
     let stage = FoundryStage::logged_in_by(foundry, entries, auth).await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     stage.delete_and_leave_no_key(KEY).await;
     assert_eq!(stage.count(&[Route::Token]), 1, "one token serves all");
@@ -385,7 +385,7 @@ async fn logins_may_be_odd(#[case] entries: Value, #[case] auth: Value) {
         .login(Login::client("odd:c+l%i&nt", ODD_SECRET));
     let stage = FoundryStage::logged_in_by(foundry.start().await.unwrap(), entries, auth).await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
 }
 
@@ -396,7 +396,7 @@ async fn a_token_may_be_given_as_it_is() {
     let auth = json!({"bearer": {"secretRef": {"name": "cf-login"}}});
     let stage = FoundryStage::logged_in_by(foundry, json!({"token": format!("bearer {token}")}), auth).await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     assert_eq!(stage.count(&[Route::Token]), 0);
     let warning = stage.wait_event("foundry", "LoginExpires").await;
@@ -414,10 +414,10 @@ async fn a_token_that_dies_is_renewed_without_the_password(#[case] refresh_token
     let foundry = FakeCloudFoundry::builder().refresh_tokens(refresh_tokens).start().await.unwrap();
     let stage = FoundryStage::set_with(foundry).await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready(KEY).await;
     stage.foundry.revoke_tokens();
-    stage.ask_for("reporting-creds").await;
+    stage.create_key("reporting-creds").await;
     stage.wait_ready("reporting-creds").await;
     assert_eq!(stage.foundry.granted(Grant::Password), 1);
     assert_eq!(stage.foundry.granted(Grant::RefreshToken), 1);
@@ -431,7 +431,7 @@ async fn a_token_that_dies_is_renewed_without_the_password(#[case] refresh_token
 async fn a_refresh_token_that_is_not_taken_any_more_costs_nothing(#[values(false, true)] fails: bool) {
     let stage = FoundryStage::set().await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready(KEY).await;
     stage.foundry.revoke_tokens();
     stage.foundry.revoke_refresh_tokens();
@@ -439,7 +439,7 @@ async fn a_refresh_token_that_is_not_taken_any_more_costs_nothing(#[values(false
         let body = json!({"error": "server_error", "error_description": "Internal server error"});
         stage.foundry.inject(Fault::Status(StatusCode::INTERNAL_SERVER_ERROR, body).on(Route::Token));
     }
-    stage.ask_for("reporting-creds").await;
+    stage.create_key("reporting-creds").await;
     stage.wait_ready("reporting-creds").await;
     assert_eq!(stage.foundry.granted(Grant::Password), 2);
 }
@@ -452,7 +452,7 @@ async fn a_token_is_renewed_before_its_end() {
     let _operator = stage.start_operator().await;
     for number in 0.. {
         let name = format!("key-{number}");
-        stage.ask_for(&name).await;
+        stage.create_key(&name).await;
         stage.wait_ready(&name).await;
         if stage.foundry.granted(Grant::RefreshToken) >= 1 {
             break;
@@ -465,10 +465,10 @@ async fn a_token_is_renewed_before_its_end() {
 async fn a_rate_limit_is_waited_out() {
     let stage = FoundryStage::set().await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready(KEY).await;
     stage.foundry.limit_rate(Some(RateLimit { requests: 1, window: Duration::from_secs(2) }));
-    stage.ask_for("reporting-creds").await;
+    stage.create_key("reporting-creds").await;
     let refused = |calls: &[testkit::cloud_foundry::Call]| calls.iter().any(|call| call.status == Some(429));
     stage.foundry.wait_for_calls(refused).await.unwrap();
     stage.foundry.limit_rate(None);
@@ -483,7 +483,7 @@ async fn a_rate_limit_is_waited_out() {
 async fn credentials_that_the_api_repeats_are_hidden() {
     let stage = FoundryStage::set().await;
     let operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready(KEY).await;
     drop(operator);
     let key = stage.foundry.key_named(INSTANCE, KEY).unwrap();

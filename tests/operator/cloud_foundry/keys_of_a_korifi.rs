@@ -43,7 +43,7 @@ fn own_name(key: &ServiceKey) -> String {
 async fn a_key_is_created_and_then_marked(#[case] pace: Pace) {
     let stage = stage_at(pace).await;
     let _operator = stage.start_operator().await;
-    let asked = stage.ask_for(KEY).await;
+    let asked = stage.create_key(KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     let key = &stage.foundry.keys()[0];
     assert_eq!(key.name, own_name(&asked));
@@ -52,7 +52,7 @@ async fn a_key_is_created_and_then_marked(#[case] pace: Pace) {
     assert_eq!(stage.count(&[Route::Update]), 1);
 
     // The links between pages contain the other address too.
-    stage.ask_for("reporting-creds").await;
+    stage.create_key("reporting-creds").await;
     stage.wait_ready("reporting-creds").await;
     stage.delete_key("reporting-creds").await;
     stage.wait_gone("reporting-creds").await;
@@ -71,7 +71,7 @@ async fn killed_between_creating_and_marking(
     let operator = Process::start(&stage).await;
     stage.wait_for_provider("foundry").await;
     let gate = stage.foundry.gate(at.0, at.1);
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     operator.kill_at(gate).await;
     if deleted {
         stage.delete_key(KEY).await;
@@ -94,7 +94,7 @@ async fn a_key_that_can_not_be_marked_is_told_and_marked_later() {
         Fault::error(StatusCode::INTERNAL_SERVER_ERROR, 10001, "UnknownError", "An unknown error occurred.");
     stage.foundry.inject(down.on(Route::Update).times(2));
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let key = stage.wait_key(KEY, Reason::BindFailed).await;
     key.says("the key was created, but can't be marked yet: marking of the key failed: the API answers 500");
     stage.wait_ready_with_the_one_key(KEY).await;
@@ -107,7 +107,7 @@ async fn a_key_made_by_hand_stays_with_its_owner() {
     let stage = stage_at(Pace::at_once()).await;
     let by_hand = stage.foundry.add_key(INSTANCE, KEY).unwrap();
     let _operator = stage.start_operator().await;
-    let asked = stage.ask_for(KEY).await;
+    let asked = stage.create_key(KEY).await;
     stage.wait_ready(KEY).await;
     assert!(stage.foundry.key_named(INSTANCE, &own_name(&asked)).is_some());
     stage.delete_key(KEY).await;

@@ -20,7 +20,7 @@ use servicekey_operator::{
 use testkit::{Moment, gateway::Requests};
 
 use crate::support::{
-    evidence::{asked_for, assert_holds, settled},
+    evidence::{assert_holds, requested_bindings, settled},
     process::Process,
     stage::{Stage, condition},
 };
@@ -80,7 +80,7 @@ async fn killed_again_and_again_it_leaves_one_key_each() {
     }
     let all: BTreeSet<_> = stage.broker.bindings().into_iter().map(|binding| binding.id).collect();
     assert_eq!(living, all);
-    let (asked_for, allowed) = (asked_for(&stage.broker), wishes.bindings());
+    let (asked_for, allowed) = (requested_bindings(&stage.broker), wishes.bindings());
     assert!(asked_for.is_subset(&allowed), "{:?}", asked_for.difference(&allowed));
 }
 

@@ -14,7 +14,7 @@ async fn a_lost_answer_to_a_bind_leaves_one_key(#[case] fault: Fault, #[values(f
     let lost = fault.on(Route::CreateKey);
     stage.ibm.inject(if effect { lost.after_effect() } else { lost });
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     assert_eq!(stage.ibm.keys().len(), 1, "another one was made before");
     assert_eq!(stage.count(&[Route::CreateKey]), if effect { 1 } else { 2 });
@@ -27,7 +27,7 @@ async fn a_key_that_does_not_show_at_once_is_waited_for() {
     let stage = IbmStage::set_with(FakeIbmCloud::builder().quirks(quirks).start().await.unwrap()).await;
     stage.ibm.inject(Fault::Cut.on(Route::CreateKey).after_effect());
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     assert_eq!(stage.ibm.keys().len(), 1, "another one was made");
 }
@@ -39,7 +39,7 @@ async fn a_key_that_does_not_show_at_once_is_revoked_all_the_same() {
     let stage = IbmStage::set_with(FakeIbmCloud::builder().quirks(quirks).start().await.unwrap()).await;
     stage.ibm.inject(Fault::Cut.on(Route::CreateKey).after_effect());
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.ibm.wait_until(|keys| keys.len() == 1).await.unwrap();
     stage.delete_and_leave_no_key(KEY).await;
 }
@@ -50,7 +50,7 @@ async fn a_bind_that_takes_effect_late_leaves_nothing_behind() {
     let stage = IbmStage::set().await;
     stage.ibm.inject(Fault::Late.on(Route::CreateKey));
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     assert_eq!(stage.ibm.release_late(), 1);
     assert_eq!(stage.ibm.live_keys().len(), 2);
@@ -65,7 +65,7 @@ async fn a_lost_answer_with_credentials_that_are_shown_once_leaves_one_key() {
     let stage = IbmStage::set_with(ibm).await;
     stage.ibm.inject(Fault::Cut.on(Route::CreateKey).after_effect());
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     let keys = stage.ibm.keys();
     assert_eq!(keys.iter().map(|key| key.removed).collect::<Vec<_>>(), [true, false]);
@@ -76,7 +76,7 @@ async fn a_lost_answer_with_credentials_that_are_shown_once_leaves_one_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_keys_of_one_name_one_is_kept() {
     let stage = IbmStage::set().await;
-    let uid = stage.ask_for(KEY).await.metadata.uid.unwrap();
+    let uid = stage.create_key(KEY).await.metadata.uid.unwrap();
     let name = format!("{KEY}-sk-{uid}-1");
     let twins = [(); 2].map(|()| stage.ibm.add_key(INSTANCE, &name).unwrap());
     let other = stage.ibm.add_key(INSTANCE, &format!("{KEY}-sk-{uid}-2")).unwrap();
@@ -96,7 +96,7 @@ async fn of_two_keys_of_one_name_one_is_kept() {
 async fn a_lost_answer_to_an_unbind_leaves_nothing(#[values(false, true)] effect: bool) {
     let stage = IbmStage::set().await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready(KEY).await;
     // The client itself sends a DELETE once more where it went out on a kept connection.
     let cut = Fault::Cut.on(Route::DeleteKey).times(2);

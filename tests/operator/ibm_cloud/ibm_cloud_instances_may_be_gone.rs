@@ -26,7 +26,7 @@ impl IbmStage {
     async fn ask_by_id(&self, fields: Value) {
         let mut fields = fields;
         fields["instance"] = json!({"id": self.ibm.instance_guid(INSTANCE).unwrap()});
-        self.ask_for_key_with(KEY, fields).await;
+        self.create_key_with(KEY, fields).await;
         let ready = self.wait_ready_with_the_one_key(KEY).await;
         assert_eq!(ready.status.unwrap().instance_place, Some(self.ibm.account_id()));
     }

@@ -28,7 +28,7 @@ impl IbmStage {
     async fn ask_for_what_is_there(&self, name: &str, fields: Value) -> ServiceKey {
         let mut wanted = json!({"keyName": KEY, "adoption": "IfExists"});
         wanted.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        self.ask_for_key_with(name, wanted).await
+        self.create_key_with(name, wanted).await
     }
 
     /// Waits until the ServiceKey has only this key, under the operator's name, and fails if another key was created.
@@ -109,7 +109,7 @@ async fn a_key_of_a_lost_cluster_is_found_again(#[case] cluster: &str) {
 async fn a_key_that_was_retained_is_taken_up_again() {
     let stage = IbmStage::set().await;
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_with(KEY, json!({"deletionPolicy": "Retain"})).await;
+    stage.create_key_with(KEY, json!({"deletionPolicy": "Retain"})).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     stage.delete_key(KEY).await;
     stage.wait_gone(KEY).await;
@@ -138,7 +138,7 @@ async fn a_key_that_is_not_there_is_made() {
 async fn the_key_of_a_living_service_key_is_its_own() {
     let stage = IbmStage::set().await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let theirs = stage.wait_ready_with_the_one_key(KEY).await;
     stage.ask_for_what_is_there(OTHER, json!({})).await;
     let refused = stage.wait_key(OTHER, Reason::KeyConflict).await;

@@ -23,7 +23,7 @@ async fn an_auditing_key_is_made_listed_and_deleted() {
     stage.wait_for_provider("ibm").await;
     let before = stage.ibm.calls().len();
     let fields = json!({"instance": {"name": AUDITING}, "ibmCloud": {"role": "Manager"}});
-    let asked = stage.ask_for_key_with(KEY, fields).await;
+    let asked = stage.create_key_with(KEY, fields).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     assert_eq!(stage.routes_since(before), [Route::Instances, Route::Keys, Route::CreateKey]);
     assert_eq!(stage.count(&[Route::Token]), 1);
@@ -55,7 +55,7 @@ async fn a_rotation_of_an_auditing_key_is_told_to_be_ineffective(
     let stage = IbmStage::set_with(ibm).await;
     let _operator = stage.start_operator().await;
     let fields = json!({"instance": {"name": AUDITING}, "rotation": rotation});
-    stage.ask_for_key_with(KEY, fields).await;
+    stage.create_key_with(KEY, fields).await;
     stage.wait_ready(KEY).await;
     stage.change_key(KEY, json!({"parameters": {"HMAC": true}})).await;
     let is_told = |key: Option<&ServiceKey>| {
@@ -77,7 +77,7 @@ async fn the_service_id_of_an_auditing_key_is_administrator_and_manager() {
     let _operator = stage.start_operator().await;
     let access = json!({"ibmCloud": {"access": {"roles": ["Administrator", "Manager"]}}});
     let fields = json!({"instance": {"name": AUDITING}, "ibmCloud": access["ibmCloud"]});
-    stage.ask_for_key_with(KEY, fields).await;
+    stage.create_key_with(KEY, fields).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     let policies = stage.ibm.policies();
     let expected = [
@@ -96,7 +96,7 @@ async fn each_service_key_has_a_key_of_its_own() {
     let _operator = stage.start_operator().await;
     let mut keys = Vec::new();
     for name in [KEY, "reporting-creds"] {
-        stage.ask_for(name).await;
+        stage.create_key(name).await;
         let ready = stage.wait_ready(name).await;
         let key = stage.ibm.key(&ready.status.as_ref().unwrap().key.as_ref().unwrap().id).unwrap();
         stage.assert_holds(&ready, &key).await;
@@ -119,7 +119,7 @@ async fn an_instance_may_be_named_by_its_id(#[case] field: &str) {
     let id = if field == "id" { stage.ibm.instance_guid(INSTANCE) } else { stage.ibm.instance_crn(INSTANCE) };
     let mut instance = json!({});
     instance[field] = json!(id.unwrap());
-    stage.ask_for_key_with(KEY, json!({"instance": instance})).await;
+    stage.create_key_with(KEY, json!({"instance": instance})).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     assert_eq!(stage.count(&[Route::Instance]), 1);
     stage.delete_and_leave_no_key(KEY).await;
@@ -138,7 +138,7 @@ async fn a_key_has_the_role_that_is_asked_for(
 ) {
     let stage = IbmStage::set().await;
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_with(KEY, fields).await;
+    stage.create_key_with(KEY, fields).await;
     let ready = stage.wait_ready_with_the_one_key(KEY).await;
     let expected = role.map(|role| format!("crn:v1:bluemix:public:iam::::serviceRole:{role}"));
     assert_eq!(stage.ibm.live_keys()[0].role, expected);
@@ -155,7 +155,7 @@ async fn a_key_of_a_service_without_roles_has_none(#[case] fields: Value) {
     let ibm = FakeIbmCloud::builder().without_instances().instance(Instance::database(INSTANCE));
     let stage = IbmStage::set_with(ibm.start().await.unwrap()).await;
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_with(KEY, fields).await;
+    stage.create_key_with(KEY, fields).await;
     let ready = stage.wait_ready_with_the_one_key(KEY).await;
     assert_eq!((&stage.ibm.live_keys()[0].role, ready.status.unwrap().key.unwrap().role), (&None, None));
     stage.delete_and_leave_no_key(KEY).await;
@@ -167,7 +167,7 @@ async fn a_key_of_a_service_without_roles_has_none(#[case] fields: Value) {
 async fn the_status_tells_role_and_creator_and_they_outlast_it() {
     let stage = IbmStage::set().await;
     let operator = stage.start_operator().await;
-    stage.ask_for_key_with(KEY, json!({"ibmCloud": {"role": "Manager"}})).await;
+    stage.create_key_with(KEY, json!({"ibmCloud": {"role": "Manager"}})).await;
     let told = stage.wait_ready_with_the_one_key(KEY).await.status.unwrap().key.unwrap();
     assert_eq!(told.role.as_deref(), Some("crn:v1:bluemix:public:iam::::serviceRole:Manager"));
     assert!(told.created_by.is_some());
@@ -192,7 +192,7 @@ async fn a_role_may_be_the_accounts_own() {
     let stage = IbmStage::set_with(ibm).await;
     let _operator = stage.start_operator().await;
     let fields = json!({"instance": {"name": "own"}, "ibmCloud": {"role": "Auditor"}});
-    stage.ask_for_key_with(KEY, fields).await;
+    stage.create_key_with(KEY, fields).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     assert!(stage.ibm.live_keys()[0].role.as_ref().unwrap().ends_with(":customRole:Auditor"));
 }
@@ -201,7 +201,7 @@ async fn a_role_may_be_the_accounts_own() {
 async fn parameters_reach_the_service() {
     let stage = IbmStage::set().await;
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_with(KEY, json!({"parameters": {"HMAC": true}})).await;
+    stage.create_key_with(KEY, json!({"parameters": {"HMAC": true}})).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     assert!(entries(&stage.secrets().get(KEY).await.unwrap()).contains_key("cos_hmac_keys"));
     assert_eq!(json!(stage.ibm.live_keys()[0].parameters), json!({"HMAC": true}));
@@ -211,7 +211,7 @@ async fn parameters_reach_the_service() {
 async fn changed_parameters_make_the_next_key() {
     let stage = IbmStage::set().await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready(KEY).await;
     let change = json!({"parameters": {"HMAC": true}, "rotation": {"overlap": "0s"}});
     stage.change_key(KEY, change).await;
@@ -228,7 +228,7 @@ async fn changed_parameters_make_the_next_key() {
 async fn a_key_that_stays_loses_its_mark() {
     let stage = IbmStage::set().await;
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_with(KEY, json!({"deletionPolicy": "Retain"})).await;
+    stage.create_key_with(KEY, json!({"deletionPolicy": "Retain"})).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     stage.delete_key(KEY).await;
     stage.wait_gone(KEY).await;

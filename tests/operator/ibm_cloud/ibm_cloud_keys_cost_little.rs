@@ -28,7 +28,7 @@ async fn many_keys_cost_two_requests_each_and_nothing_after_a_restart() {
     stage.wait_for_provider("ibm").await;
     let before = stage.ibm.calls().len();
     let names: Vec<_> = (0..MANY).map(|number| format!("key-{number}")).collect();
-    join_all(names.iter().map(|name| stage.ask_for(name))).await;
+    join_all(names.iter().map(|name| stage.create_key(name))).await;
     stage.wait_all_ready(MANY).await;
     assert_eq!(stage.count(&[Route::Token]), 1);
     let mut once = stage.routes_since(before);
@@ -78,7 +78,7 @@ async fn an_instance_among_many_is_found_with_one_request() {
     let _operator = stage.start_operator().await;
     stage.wait_for_provider("ibm").await;
     let before = stage.count(&[Route::Instances]);
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     assert_eq!(stage.count(&[Route::Instances]) - before, 1);
 }
@@ -90,13 +90,13 @@ async fn tokens_are_renewed_before_they_end() {
     let ibm = FakeIbmCloud::builder().token_lifetime(Duration::from_secs(5)).start().await.unwrap();
     let stage = IbmStage::set_with(ibm).await;
     let _operator = stage.start_operator_checking(OFTEN).await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let ready = stage.wait_ready_with_the_one_key(KEY).await;
     let is_third = |calls: &[Call]| {
         calls.iter().filter(|call| call.route == Route::Token && call.status.is_some()).count() >= 3
     };
     stage.ibm.wait_for_calls(is_third).await.unwrap();
-    stage.ask_for("reporting-creds").await;
+    stage.create_key("reporting-creds").await;
     stage.wait_ready("reporting-creds").await;
     let first = &ready.status.unwrap().key.unwrap().id;
     assert!(!stage.ibm.key(first).unwrap().removed);
@@ -109,7 +109,7 @@ async fn tokens_are_renewed_before_they_end() {
 async fn a_key_that_vanishes_is_replaced() {
     let stage = IbmStage::set().await;
     let _operator = stage.start_operator_checking(OFTEN).await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let lost = stage.wait_ready_with_the_one_key(KEY).await.status.unwrap().key.unwrap();
     assert!(stage.ibm.forget(&lost.id));
     let has_next = |key: &servicekey_operator::api::ServiceKey| {

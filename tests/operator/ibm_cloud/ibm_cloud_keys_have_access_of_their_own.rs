@@ -60,7 +60,7 @@ async fn a_service_id_is_made_for_the_key_and_goes_with_it() {
     let _operator = stage.start_operator().await;
     stage.wait_until_listed().await;
     let before = stage.ibm.calls().len();
-    stage.ask_for_key_with(KEY, own_access()).await;
+    stage.create_key_with(KEY, own_access()).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     let made = [Route::ServiceIds, Route::CreateServiceId, Route::CreatePolicy, Route::CreateKey];
     let looked_up = [Route::Instances, Route::Keys, Route::Roles];
@@ -102,7 +102,7 @@ async fn a_service_id_that_is_there_already_is_used_and_left_alone() {
     let stage = IbmStage::set().await;
     let id = stage.ibm.add_service_id("monitoring");
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_with(KEY, json!({"ibmCloud": {"access": {"serviceIdCrn": id.crn}}})).await;
+    stage.create_key_with(KEY, json!({"ibmCloud": {"access": {"serviceIdCrn": id.crn}}})).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     let key = &stage.ibm.live_keys()[0];
     assert_eq!(
@@ -121,7 +121,7 @@ async fn a_service_id_that_is_there_already_is_used_and_left_alone() {
 async fn each_rotation_makes_the_next_service_id() {
     let stage = IbmStage::set().await;
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_with(KEY, own_access()).await;
+    stage.create_key_with(KEY, own_access()).await;
     stage.wait_ready(KEY).await;
     let (_, first, _) = stage.assert_one_of_each();
     stage.change_key(KEY, json!({"parameters": {"HMAC": true}, "rotation": {"overlap": "0s"}})).await;
@@ -145,7 +145,7 @@ async fn each_rotation_makes_the_next_service_id() {
 async fn what_can_not_be_is_told_before_anything_is_made(#[case] fields: Value, #[case] says: &str) {
     let stage = IbmStage::set().await;
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_with(KEY, fields).await;
+    stage.create_key_with(KEY, fields).await;
     let key = stage.wait_key(KEY, Reason::BindRejected).await;
     key.says(says);
     assert!(key.is_stalled());
@@ -159,7 +159,7 @@ async fn the_limit_of_service_ids_is_told_in_ibms_own_words() {
     let stage = IbmStage::set_with(ibm).await;
     let by_hand = stage.ibm.add_service_id("by-hand");
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_with(KEY, own_access()).await;
+    stage.create_key_with(KEY, own_access()).await;
     let key = stage.wait_key(KEY, Reason::BindRejected).await;
     key.says(
         "creation of the service ID failed: IAM answers 400: The maximum number of 1 service IDs per account",
@@ -179,7 +179,7 @@ async fn what_was_made_for_a_key_that_is_refused_goes_with_its_service_key() {
     let stage = IbmStage::set_with(ibm.start().await.unwrap()).await;
     let by_hand = stage.ibm.add_key(INSTANCE, "by-hand").unwrap();
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_with(KEY, own_access()).await;
+    stage.create_key_with(KEY, own_access()).await;
     stage.wait_key(KEY, Reason::BindRejected).await.says("The maximum number of 1 service keys");
     stage.ibm.wait_for_calls(|calls| tried(calls) == 2).await.unwrap();
     assert_eq!((stage.ibm.service_ids().len(), stage.ibm.policies().len()), (1, 1));
@@ -204,7 +204,7 @@ async fn a_lost_answer_leaves_one_of_each(
     let cut = Fault::Cut.on(route);
     stage.ibm.inject(if effect { cut.after_effect() } else { cut });
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_with(KEY, own_access()).await;
+    stage.create_key_with(KEY, own_access()).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     stage.assert_one_of_each();
     assert_eq!(stage.ibm.keys().len(), 1, "another key was created first");
@@ -219,7 +219,7 @@ async fn a_lost_answer_to_a_deletion_leaves_nothing(
 ) {
     let stage = IbmStage::set().await;
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_with(KEY, own_access()).await;
+    stage.create_key_with(KEY, own_access()).await;
     stage.wait_ready(KEY).await;
     // The HTTP client itself repeats a GET or DELETE that failed on a reused connection.
     let cut = Fault::Cut.on(route).times(2);
@@ -233,7 +233,7 @@ async fn a_policy_that_is_gone_already_is_no_obstacle() {
     let quirks = Quirks { policies_go_with_service_ids: true, ..Quirks::default() };
     let stage = IbmStage::set_with(FakeIbmCloud::builder().quirks(quirks).start().await.unwrap()).await;
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_with(KEY, own_access()).await;
+    stage.create_key_with(KEY, own_access()).await;
     stage.wait_ready(KEY).await;
     let (_, _, policy) = stage.assert_one_of_each();
     assert!(stage.ibm.forget_policy(&policy.id));
@@ -247,7 +247,7 @@ async fn a_service_id_that_is_made_late_goes_with_the_key() {
     let stage = IbmStage::set().await;
     stage.ibm.inject(Fault::Late.on(Route::CreateServiceId));
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_with(KEY, own_access()).await;
+    stage.create_key_with(KEY, own_access()).await;
     stage.wait_ready(KEY).await;
     assert_eq!(stage.ibm.release_late(), 1);
     assert_eq!(stage.ibm.service_ids().len(), 2);
@@ -265,7 +265,7 @@ async fn killed_while_it_makes_a_key(
     let operator = Process::start(&stage).await;
     stage.wait_until_listed().await;
     let gate = stage.ibm.gate(route, moment);
-    stage.ask_for_key_with(KEY, own_access()).await;
+    stage.create_key_with(KEY, own_access()).await;
     operator.kill_at(gate).await;
 
     let _operator = Process::start(&stage).await;
@@ -291,7 +291,7 @@ async fn killed_while_it_revokes_a_key(
 ) {
     let stage = IbmStage::set().await;
     let operator = Process::start(&stage).await;
-    stage.ask_for_key_with(KEY, own_access()).await;
+    stage.create_key_with(KEY, own_access()).await;
     stage.wait_ready(KEY).await;
     let gate = stage.ibm.gate(route, moment);
     stage.delete_key(KEY).await;
@@ -310,7 +310,7 @@ async fn killed_while_it_revokes_a_key(
 async fn a_service_id_outlives_no_instance() {
     let stage = IbmStage::set().await;
     let operator = Process::start(&stage).await;
-    stage.ask_for_key_with(KEY, own_access()).await;
+    stage.create_key_with(KEY, own_access()).await;
     stage.wait_ready(KEY).await;
     operator.kill().await;
     stage.ibm.remove_instance(INSTANCE);

@@ -36,7 +36,7 @@ async fn a_token_that_dies_early_costs_no_key() {
     let _operator = stage.start_operator().await;
     stage.wait_for_provider("ibm").await;
     stage.ibm.revoke_tokens();
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     assert_eq!(stage.count(&[Route::Token]), 2);
     assert_eq!(stage.count(&[Route::CreateKey]), 1);
@@ -58,7 +58,7 @@ async fn an_instance_that_can_have_no_key_is_told(
         .instance(Instance::new("new").state(InstanceState::Provisioning));
     let stage = IbmStage::set_with(ibm.start().await.unwrap()).await;
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_with(KEY, json!({"instance": instance})).await;
+    stage.create_key_with(KEY, json!({"instance": instance})).await;
     stage.wait_key(KEY, reason).await.says(words);
     assert_eq!(stage.count(&[Route::CreateKey]), 0);
     stage.delete_and_leave_no_key(KEY).await;
@@ -74,7 +74,7 @@ async fn more_instances_of_one_name_than_a_page_holds_are_several() {
     let _operator = stage.start_operator().await;
     stage.wait_for_provider("ibm").await;
     let before = stage.count(&[Route::Instances]);
-    stage.ask_for_key_with(KEY, json!({"instance": {"name": "twin"}})).await;
+    stage.create_key_with(KEY, json!({"instance": {"name": "twin"}})).await;
     stage.wait_key(KEY, Reason::BindRejected).await.says("name it by `crn` or `id`");
     assert_eq!(
         stage.count(&[Route::Instances]) - before,
@@ -87,7 +87,7 @@ async fn more_instances_of_one_name_than_a_page_holds_are_several() {
 async fn a_role_that_the_service_does_not_have_is_told_with_those_that_it_has() {
     let stage = IbmStage::set().await;
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_with(KEY, json!({"ibmCloud": {"role": "Owner"}})).await;
+    stage.create_key_with(KEY, json!({"ibmCloud": {"role": "Owner"}})).await;
     let key = stage.wait_key(KEY, Reason::BindRejected).await;
     key.says("has no role `Owner`");
     key.says("`Reader`");
@@ -104,7 +104,7 @@ async fn the_words_of_a_service_are_unwrapped(#[case] fault: Fault) {
     let stage = IbmStage::set().await;
     stage.ibm.inject(fault.on(Route::CreateKey));
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let key = stage.wait_key(KEY, Reason::BindRejected).await;
     key.says("the database is full; this is the service's own message");
     stage.wait_ready_with_the_one_key(KEY).await;
@@ -116,7 +116,7 @@ async fn the_limit_of_keys_is_told_in_ibms_own_words() {
     let stage = IbmStage::set_with(ibm.start().await.unwrap()).await;
     let by_hand = stage.ibm.add_key(INSTANCE, "by-hand").unwrap();
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let key = stage.wait_key(KEY, Reason::BindRejected).await;
     key.says("The maximum number of 1 service keys per instance is reached");
     assert!(key.is_stalled());
@@ -133,7 +133,7 @@ async fn a_base_role_that_the_service_does_not_have_is_told_with_those_that_it_h
     let ibm = FakeIbmCloud::builder().without_instances().instance(instance).start().await.unwrap();
     let stage = IbmStage::set_with(ibm).await;
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_with(KEY, json!({"ibmCloud": {"role": "Manager"}})).await;
+    stage.create_key_with(KEY, json!({"ibmCloud": {"role": "Manager"}})).await;
     let key = stage.wait_key(KEY, Reason::BindRejected).await;
     key.says(
         "the service `cloudantnosqldb` has no role `Manager`; create the ServiceKey again with one of these",
@@ -152,7 +152,7 @@ async fn an_auditing_key_whose_service_key_the_login_may_not_see_is_told() {
     let stage = IbmStage::set_with(ibm.start().await.unwrap()).await;
     let _operator = stage.start_operator().await;
     let fields = json!({"instance": {"name": AUDITING}, "ibmCloud": {"role": "Manager"}});
-    stage.ask_for_key_with(KEY, fields).await;
+    stage.create_key_with(KEY, fields).await;
     let key = stage.wait_key(KEY, Reason::CredentialsRedacted).await;
     key.says(
         "its credentials contain no `service_key`, which is shown only to a login with the service role Manager",
@@ -177,7 +177,7 @@ async fn credentials_that_are_redacted_at_their_creation_are_no_missing_key(
     let quirks = Quirks { redaction: Some(redaction), redacts_creations: true, ..Quirks::default() };
     let stage = IbmStage::set_with(FakeIbmCloud::builder().quirks(quirks).start().await.unwrap()).await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let key = stage.wait_key(KEY, Reason::CredentialsRedacted).await;
     key.says("its credentials are not shown to this login");
     key.says(needs);
@@ -198,7 +198,7 @@ async fn credentials_that_are_shown_once_and_were_redacted_then_need_another_key
     let ibm = FakeIbmCloud::builder().without_instances().instance(Instance::new(INSTANCE).one_time());
     let stage = IbmStage::set_with(ibm.quirks(quirks).start().await.unwrap()).await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let key = stage.wait_key(KEY, Reason::CredentialsRedacted).await;
     key.says("shown only in the answer to its creation");
     key.says("`servicekeys.dev/rotate`");
@@ -229,7 +229,7 @@ async fn a_lost_secret_is_repaired(
     let ibm = ibm.start().await.unwrap();
     let stage = IbmStage::set_with(ibm).await;
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_with(KEY, json!({"rotation": {"overlap": "0s"}})).await;
+    stage.create_key_with(KEY, json!({"rotation": {"overlap": "0s"}})).await;
     stage.wait_ready_with_the_one_key(KEY).await;
     stage.secrets().delete(KEY, &Default::default()).await.unwrap();
     stage
@@ -251,7 +251,7 @@ async fn redacted_credentials_hold_no_change_up(#[case] change: Value, #[case] e
     let quirks = Quirks { redaction: Some(Redaction::Explicit), ..Quirks::default() };
     let stage = IbmStage::set_with(FakeIbmCloud::builder().quirks(quirks).start().await.unwrap()).await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_ready(KEY).await;
     stage.secrets().delete(KEY, &Default::default()).await.unwrap();
     stage.change_key(KEY, change).await;
@@ -278,7 +278,7 @@ async fn a_key_that_was_deleted_is_gone_however_that_is_said(
     let quirks = Quirks { removed, lists_show_removed: true, forgets_removed: forgets, ..Quirks::default() };
     let stage = IbmStage::set_with(FakeIbmCloud::builder().quirks(quirks).start().await.unwrap()).await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     let ready = stage.wait_ready_with_the_one_key(KEY).await;
     assert!(stage.ibm.forget(&ready.status.unwrap().key.unwrap().id));
     stage.delete_and_leave_no_key(KEY).await;
@@ -290,7 +290,7 @@ async fn a_login_that_may_only_look_is_told() {
     let ibm = FakeIbmCloud::builder().without_logins().login(viewer).start().await.unwrap();
     let stage = IbmStage::set_with(ibm).await;
     let _operator = stage.start_operator().await;
-    stage.ask_for(KEY).await;
+    stage.create_key(KEY).await;
     stage.wait_key(KEY, Reason::Unauthorized).await.says("the login needs the platform role Editor");
     assert_eq!(stage.ibm.live_keys(), []);
     stage.ibm.change_access("viewer", Access::Full);

@@ -207,7 +207,7 @@ async fn in_the_gap(status: u16) -> Value {
 async fn lost() -> Value {
     let stage = FoundryStage::set().await;
     let _operator = stage.start_operator_checking(Duration::from_millis(200)).await;
-    stage.ask_for(NAME).await;
+    stage.create_key(NAME).await;
     let key = stage.wait_ready_with_the_one_key(NAME).await.status.unwrap().key.unwrap();
     let unavailable = Fault::Status(StatusCode::SERVICE_UNAVAILABLE, json!({}));
     stage.foundry.inject(unavailable.on(cloud_foundry::Route::Create).forever());

@@ -289,7 +289,7 @@ async fn a_key_that_a_cloud_foundry_has_no_more_is_missed() {
 async fn a_key_that_ibm_cloud_has_no_more_is_missed() {
     let stage = IbmStage::set().await;
     let operator = stage.start_operator().await;
-    stage.ask_for_key_with(NAME, json!({"rotation": {"overlap": "0s"}})).await;
+    stage.create_key_with(NAME, json!({"rotation": {"overlap": "0s"}})).await;
     stage.wait_ready_with_the_one_key(NAME).await;
     let backup = Backup::take(&stage).await;
     stage.rotate_to(3).await;

@@ -122,7 +122,7 @@ async fn a_stuck_executor_ends_its_life() {
     let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let handle = threads.handle().clone();
     let _threads = Threads(Some(threads));
-    let patience = HealthThresholds { heart: Duration::from_secs(2), ..HealthThresholds::default() };
+    let patience = HealthThresholds { heartbeat: Duration::from_secs(2), ..HealthThresholds::default() };
     let operator = handle.spawn(Probed::start(&stage, &gateway, patience)).await.unwrap();
     operator.says("/readyz", |status, _| status == 200).await;
     operator.says("/livez", |status, _| status == 200).await;

@@ -18,7 +18,7 @@ use testkit::{
 };
 
 use crate::support::{
-    evidence::{asked_for, assert_holds, settled},
+    evidence::{assert_holds, requested_bindings, settled},
     process::Process,
     stage::{Stage, condition},
 };
@@ -165,7 +165,7 @@ async fn killed_under_load_the_leader_is_followed_by_the_standby() {
         assert_holds(&secret, &stage.broker.binding(id).unwrap());
     }
     assert_eq!(stage.broker.bindings().len(), MANY, "one key each");
-    assert_eq!(asked_for(&stage.broker).len(), MANY, "no other key was ever requested");
+    assert_eq!(requested_bindings(&stage.broker).len(), MANY, "no other key was ever requested");
 
     join_all(names.iter().map(async |name| {
         stage.keys().delete(name, &DeleteParams::default()).await.unwrap();
@@ -246,7 +246,7 @@ async fn a_leader_that_slept_too_long_makes_room() {
     assert!(log.contains("error: this replica is no longer the leader: "), "{log}");
 
     let ids: BTreeSet<_> = stage.broker.bindings().into_iter().map(|binding| binding.id).collect();
-    assert_eq!((ids.len(), asked_for(&stage.broker).len()), (1, 1));
+    assert_eq!((ids.len(), requested_bindings(&stage.broker).len()), (1, 1));
     assert_eq!(stage.broker.count(Route::Bind), 1);
 }
 

@@ -265,7 +265,7 @@ async fn rotations_in_a_row_leave_no_more_than_three_keys_at_ibm_cloud() {
 
     let stage = IbmStage::set().await;
     let _operator = stage.start_operator().await;
-    stage.ask_for_key_with(NAME, json!({"rotation": {"overlap": "24h"}})).await;
+    stage.create_key_with(NAME, json!({"rotation": {"overlap": "24h"}})).await;
     stage.wait_ready_with_the_one_key(NAME).await;
     stage.rotate_in_a_row().await;
     assert_eq!(stage.ibm.live_keys().len(), 2);

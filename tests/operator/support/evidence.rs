@@ -30,7 +30,7 @@ pub async fn settled(stage: &Stage, name: &str) -> ServiceKey {
 }
 
 /// The ids of all bindings that were ever requested from the broker.
-pub fn asked_for(broker: &FakeBroker) -> BTreeSet<String> {
+pub fn requested_bindings(broker: &FakeBroker) -> BTreeSet<String> {
     let binds = broker.calls().into_iter().filter(|call| call.route == Route::Bind);
     binds.filter_map(|call| call.details.binding).collect()
 }

@@ -52,12 +52,12 @@ impl FoundryStage {
         key_of_foundry(name)
     }
 
-    pub async fn ask_for(&self, name: &str) -> ServiceKey {
+    pub async fn create_key(&self, name: &str) -> ServiceKey {
         self.create(self.manifest(name)).await
     }
 
     /// Creates a ServiceKey for another instance.
-    pub async fn ask_for_key_of(&self, name: &str, instance: Value) -> ServiceKey {
+    pub async fn create_key_of(&self, name: &str, instance: Value) -> ServiceKey {
         let mut manifest = self.manifest(name);
         manifest["spec"]["instance"] = instance;
         self.create(manifest).await

@@ -50,12 +50,12 @@ impl IbmStage {
         key_of_ibm(name)
     }
 
-    pub async fn ask_for(&self, name: &str) -> ServiceKey {
+    pub async fn create_key(&self, name: &str) -> ServiceKey {
         self.create(self.manifest(name)).await
     }
 
     /// Creates a ServiceKey with further fields in its spec.
-    pub async fn ask_for_key_with(&self, name: &str, fields: Value) -> ServiceKey {
+    pub async fn create_key_with(&self, name: &str, fields: Value) -> ServiceKey {
         let mut manifest = self.manifest(name);
         manifest["spec"].as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         self.create(manifest).await

@@ -10,7 +10,7 @@ use testkit::{
     ibm_cloud,
 };
 
-use crate::support::{evidence::asked_for, foundry::FoundryStage, ibm::IbmStage, stage::Stage};
+use crate::support::{evidence::requested_bindings, foundry::FoundryStage, ibm::IbmStage, stage::Stage};
 
 /// A kind of remote side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +176,7 @@ impl RemoteStage {
         let [key] = keys.as_slice() else { panic!("expected exactly one key: {keys:#?}") };
         assert_eq!(key.number, number, "the remote side created another number of keys");
         if let (Self::Broker(stage), 1) = (self, number) {
-            let requested = asked_for(&stage.broker);
+            let requested = requested_bindings(&stage.broker);
             assert!(requested.iter().eq([&key.id]), "other bindings were requested: {requested:?}");
         }
         let name = service_key.metadata.name.as_deref().unwrap();
@@ -191,7 +191,7 @@ impl RemoteStage {
         assert!(keys.is_empty(), "keys are left: {keys:#?}");
         assert!(self.secrets().get_opt(name).await.unwrap().is_none(), "the Secret is left");
         if let Self::Broker(stage) = self {
-            let requested = asked_for(&stage.broker);
+            let requested = requested_bindings(&stage.broker);
             assert!(requested.len() <= 1, "several bindings were requested: {requested:?}");
         }
     }

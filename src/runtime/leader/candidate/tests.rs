@@ -21,14 +21,14 @@ fn held_by(holder: &str, version: &str) -> SeenLease {
 /// A leader that sent its last renewal at this time.
 fn leader(renewed: u64) -> Candidate {
     let mut candidate = candidate();
-    candidate.looked(None, at(renewed));
+    candidate.record_read(None, at(renewed));
     candidate.claimed(held_by("me", "1"), at(renewed));
     candidate
 }
 
 #[test]
 fn what_nobody_has_looked_at_is_looked_at_first() {
-    assert_eq!(candidate().next(at(0)), ElectionStep::Look);
+    assert_eq!(candidate().next(at(0)), ElectionStep::Read);
 }
 
 #[rstest]
@@ -37,7 +37,7 @@ fn what_nobody_has_looked_at_is_looked_at_first() {
 #[case::ours_by_an_answer_that_was_lost(Some(held_by("me", "1")))]
 fn a_free_lease_is_claimed_at_once(#[case] lease: Option<SeenLease>) {
     let mut candidate = candidate();
-    candidate.looked(lease, at(0));
+    candidate.record_read(lease, at(0));
     assert_eq!(candidate.next(at(0)), ElectionStep::Claim);
     assert!(!candidate.leads(at(0)), "before it is written");
 }
@@ -45,12 +45,12 @@ fn a_free_lease_is_claimed_at_once(#[case] lease: Option<SeenLease>) {
 #[test]
 fn a_lease_is_respected_until_it_was_not_renewed_for_its_duration() {
     let mut candidate = candidate();
-    candidate.looked(Some(held_by("other", "1")), at(0));
+    candidate.record_read(Some(held_by("other", "1")), at(0));
     assert_eq!(candidate.next(at(0)), ElectionStep::Wait(Duration::from_secs(2)));
-    assert_eq!(candidate.next(at(2_000)), ElectionStep::Look);
-    candidate.looked(Some(held_by("other", "2")), at(10_000));
+    assert_eq!(candidate.next(at(2_000)), ElectionStep::Read);
+    candidate.record_read(Some(held_by("other", "2")), at(10_000));
     for now in [12_000, 14_000, 16_000, 24_500] {
-        candidate.looked(Some(held_by("other", "2")), at(now));
+        candidate.record_read(Some(held_by("other", "2")), at(now));
         assert!(matches!(candidate.next(at(now)), ElectionStep::Wait(_)), "{now}");
     }
     assert_eq!(
@@ -58,7 +58,7 @@ fn a_lease_is_respected_until_it_was_not_renewed_for_its_duration() {
         ElectionStep::Wait(Duration::from_millis(500)),
         "it waits longer than the Lease lasts"
     );
-    candidate.looked(Some(held_by("other", "2")), at(25_000));
+    candidate.record_read(Some(held_by("other", "2")), at(25_000));
     assert_eq!(candidate.next(at(25_000)), ElectionStep::Claim);
 }
 
@@ -66,10 +66,10 @@ fn a_lease_is_respected_until_it_was_not_renewed_for_its_duration() {
 fn the_holder_says_for_how_long_its_lease_is_good() {
     let mut candidate = candidate();
     let lease = SeenLease { duration: Some(Duration::from_secs(60)), ..held_by("other", "1") };
-    candidate.looked(Some(lease.clone()), at(0));
-    candidate.looked(Some(lease.clone()), at(59_000));
+    candidate.record_read(Some(lease.clone()), at(0));
+    candidate.record_read(Some(lease.clone()), at(59_000));
     assert!(matches!(candidate.next(at(59_000)), ElectionStep::Wait(_)));
-    candidate.looked(Some(lease), at(60_000));
+    candidate.record_read(Some(lease), at(60_000));
     assert_eq!(candidate.next(at(60_000)), ElectionStep::Claim);
 }
 
@@ -90,7 +90,7 @@ fn a_leader_that_can_not_renew_tries_again_and_ends_before_others_begin() {
             leader.next(at(second * 1_000 + 2_000 - u64::from(second == 8))),
             match second {
                 8 => ElectionStep::Wait(Duration::from_millis(1)),
-                _ => ElectionStep::Look,
+                _ => ElectionStep::Read,
             }
         );
     }
@@ -119,8 +119,8 @@ fn a_clock_that_is_set_back_changes_nothing() {
 fn a_leader_whose_lease_was_touched_by_a_person_goes_on() {
     let mut leader = leader(0);
     leader.refused(at(2_000));
-    assert_eq!(leader.next(at(2_000)), ElectionStep::Look);
-    leader.looked(Some(held_by("me", "2")), at(2_100));
+    assert_eq!(leader.next(at(2_000)), ElectionStep::Read);
+    leader.record_read(Some(held_by("me", "2")), at(2_100));
     assert_eq!(leader.next(at(2_100)), ElectionStep::Claim);
 }
 
@@ -128,7 +128,7 @@ fn a_leader_whose_lease_was_touched_by_a_person_goes_on() {
 fn a_leader_whose_lease_was_deleted_makes_it_again() {
     let mut leader = leader(0);
     leader.refused(at(2_000));
-    leader.looked(None, at(2_100));
+    leader.record_read(None, at(2_100));
     assert_eq!(leader.next(at(2_100)), ElectionStep::Claim);
 }
 
@@ -136,7 +136,7 @@ fn a_leader_whose_lease_was_deleted_makes_it_again() {
 fn a_leader_ends_where_another_one_holds_the_lease() {
     let mut leader = leader(0);
     leader.refused(at(2_000));
-    leader.looked(Some(held_by("other", "9")), at(2_100));
+    leader.record_read(Some(held_by("other", "9")), at(2_100));
     assert_eq!(leader.next(at(2_100)), ElectionStep::End(Loss::Superseded("other".to_owned())));
 }
 
@@ -269,13 +269,13 @@ impl SimulatedElection {
             return;
         }
         match self.candidates[who].next(now) {
-            ElectionStep::Look if answered => self.candidates[who].looked(self.lease.clone(), now),
+            ElectionStep::Read if answered => self.candidates[who].record_read(self.lease.clone(), now),
             ElectionStep::Claim => {
                 let version = self.version_seen_by(who);
                 let written = arrives && self.write(who, version.as_deref());
                 self.answer(who, written, now, answered);
             }
-            ElectionStep::Look => self.candidates[who].failed(now),
+            ElectionStep::Read => self.candidates[who].failed(now),
             ElectionStep::End(_) => self.happens(Happening::Dies { who }),
             ElectionStep::Wait(_) => {}
         }

@@ -62,7 +62,7 @@ impl Day {
                         ends: now.checked_add(Duration::from_secs(3600)).unwrap(),
                         next_poll: None,
                         retry_after: None,
-                        first_look: Duration::from_secs(2),
+                        first_poll: Duration::from_secs(2),
                         said: None,
                         is_refused: false,
                         inputs: Inputs::default(),
@@ -84,7 +84,7 @@ impl Day {
     fn reconcile(&mut self) -> Option<Duration> {
         let held = self.local.setback.clone().filter(|setback| setback.until > self.observed.now);
         self.observed.run.failure = held.as_ref().map(|setback| setback.failure.clone());
-        self.observed.run.held_back = held.map(|setback| setback.until);
+        self.observed.run.retry_not_before = held.map(|setback| setback.until);
         loop {
             match decide(&self.observed) {
                 Step::Apply(KubernetesEffect::Record(report)) => self.observed.recorded = report.recorded,
@@ -104,7 +104,7 @@ impl Day {
         }
         let now = self.observed.now;
         let run = std::mem::take(&mut self.observed.run);
-        self.local.note_wait(rest, run.held_back.is_some());
+        self.local.note_wait(rest, run.retry_not_before.is_some());
         let mut under_way = run.pending;
         let wait = match rest.requeue {
             Requeue::OnChange => None,

@@ -31,21 +31,21 @@ pub(super) async fn watch<T>(request: impl Future<Output = T>) -> (T, bool) {
 
 /// Records that the current request opens a connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Noting;
+pub(super) struct RecordOpening;
 
-impl<S> Layer<S> for Noting {
-    type Service = NotingConnector<S>;
+impl<S> Layer<S> for RecordOpening {
+    type Service = RecordingConnector<S>;
 
-    fn layer(&self, connector: S) -> NotingConnector<S> {
-        NotingConnector(connector)
+    fn layer(&self, connector: S) -> RecordingConnector<S> {
+        RecordingConnector(connector)
     }
 }
 
 /// A connector that records its calls.
 #[derive(Clone, Debug)]
-pub(super) struct NotingConnector<S>(S);
+pub(super) struct RecordingConnector<S>(S);
 
-impl<S: Service<R>, R> Service<R> for NotingConnector<S> {
+impl<S: Service<R>, R> Service<R> for RecordingConnector<S> {
     type Response = S::Response;
     type Error = S::Error;
     type Future = S::Future;

@@ -13,28 +13,28 @@ use tokio::sync::Notify;
 
 /// Sends requests to all subscribers.
 #[derive(Debug)]
-pub(super) struct Wakes<T>(Mutex<Vec<Weak<WakeQueue<T>>>>);
+pub(super) struct Requeues<T>(Mutex<Vec<Weak<RequeueQueue<T>>>>);
 
 /// The requests that one subscriber has not received yet.
 #[derive(Debug)]
-struct WakeQueue<T> {
+struct RequeueQueue<T> {
     pending: Mutex<(VecDeque<T>, HashSet<T>)>,
     notify: Notify,
 }
 
-impl<T> Default for Wakes<T> {
+impl<T> Default for Requeues<T> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<T: Clone + Eq + Hash> Wakes<T> {
+impl<T: Clone + Eq + Hash> Requeues<T> {
     /// Returns every request that is sent later. The stream does not end.
     pub(super) fn subscribe(&self) -> impl Stream<Item = T> + Send + Unpin + use<T>
     where
         T: Send,
     {
-        let queue = Arc::new(WakeQueue { pending: Mutex::default(), notify: Notify::new() });
+        let queue = Arc::new(RequeueQueue { pending: Mutex::default(), notify: Notify::new() });
         self.0.lock().push(Arc::downgrade(&queue));
         Box::pin(stream::unfold(queue, |queue| async move {
             loop {
@@ -58,7 +58,7 @@ impl<T: Clone + Eq + Hash> Wakes<T> {
     }
 }
 
-impl<T: Clone + Eq + Hash> WakeQueue<T> {
+impl<T: Clone + Eq + Hash> RequeueQueue<T> {
     fn insert(&self, object: &T) {
         let (order, known) = &mut *self.pending.lock();
         if known.insert(object.clone()) {
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn an_object_waits_once_in_each_queue() {
-        let wakes = Wakes::default();
+        let wakes = Requeues::default();
         let (mut first, second) = (wakes.subscribe(), wakes.subscribe());
         let mut next = || first.next().now_or_never().flatten();
         for object in ["a", "b", "a"] {
@@ -99,7 +99,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_wake_up_reaches_a_subscriber_that_waits() {
-        let wakes = Arc::new(Wakes::default());
+        let wakes = Arc::new(Requeues::default());
         let mut woken = wakes.subscribe();
         let waiting = tokio::spawn(async move { woken.next().await });
         tokio::task::yield_now().await;
