@@ -130,11 +130,11 @@ impl<'a> Intact<'a> {
 
     /// Whether the revocation of the current key before the next one has begun.
     fn revokes_first_now(&self) -> bool {
-        self.observed.recorded.makes_room() && !self.is_gone()
+        self.observed.recorded.revokes_first() && !self.is_gone()
     }
 
     /// Whether the operator revokes the current key before it creates the next one.
-    fn makes_room(&self) -> bool {
+    fn revokes_first(&self) -> bool {
         self.revokes_first_now() || self.observed.desired.rotation.revokes_first && !self.is_gone()
     }
 
@@ -186,7 +186,7 @@ impl<'a> Intact<'a> {
     /// come first. A failed confirmation does not block one either.
     fn can_rotate(&self) -> bool {
         let goes_on = self.observed.run.failure.as_ref().is_none_or(|failure| match failure.attempted {
-            Attempted::Revoke => !self.makes_room(),
+            Attempted::Revoke => !self.revokes_first(),
             Attempted::Confirm => true,
             Attempted::Provision
             | Attempted::Parameters
@@ -325,7 +325,7 @@ fn revoke_unwanted_key(intact: &Intact<'_>) -> Option<Step> {
 fn revoke_current_key_first(intact: &Intact<'_>) -> Option<Step> {
     let Intact { observed, key } = intact;
     let recorded = observed.recorded.clone();
-    (intact.can_rotate() && intact.makes_room())
+    (intact.can_rotate() && intact.revokes_first())
         .then(|| revoke_first::decide(&CurrentKey { observed, key, recorded }))
 }
 

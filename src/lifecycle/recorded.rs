@@ -121,7 +121,7 @@ impl Recorded {
 
     /// Whether the operator revokes the current key before it creates the next one.
     #[must_use]
-    pub fn makes_room(&self) -> bool {
+    pub fn revokes_first(&self) -> bool {
         self.operation.as_ref().is_some_and(|operation| operation.stage == OperationStage::RevokeFirst)
     }
 

@@ -477,7 +477,7 @@ pub(super) fn under_way(observed: &Observed, work: &PendingOperation) -> Wait {
     let wake = next_poll.map_or(Requeue::Poll, Requeue::At);
     let (reason, doing) = match kind {
         RemoteOperation::Bind => (Reason::Binding, "creating"),
-        RemoteOperation::Unbind if observed.recorded.makes_room() => (Reason::Rotating, "revoking"),
+        RemoteOperation::Unbind if observed.recorded.revokes_first() => (Reason::Rotating, "revoking"),
         RemoteOperation::Unbind => (Reason::Deleting, "revoking"),
     };
     let said = said.as_ref().map(|said| format!(": {said}")).unwrap_or_default();

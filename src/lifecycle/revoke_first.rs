@@ -42,7 +42,7 @@ fn rehearse_secret(current: &CurrentKey<'_>) -> Option<Step> {
 
 fn record_intent(CurrentKey { observed, key, recorded }: &CurrentKey<'_>) -> Option<Step> {
     let next = key.sequence.next();
-    (!recorded.makes_room()).then(|| {
+    (!recorded.revokes_first()).then(|| {
         let recorded = Recorded { operation: Some(Operation::revoke_first(next)), ..recorded.clone() };
         Step::record(report::rotating(observed, recorded, next))
     })

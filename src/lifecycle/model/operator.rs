@@ -121,8 +121,8 @@ impl ModelState {
             Step::Execute(RemoteEffect::Poll(work)) => self.poll(work, fate),
             Step::Execute(RemoteEffect::Unbind(sequence)) => {
                 let current = self.holds(sequence);
-                let makes_room = self.life == Life::RevokingFirst && self.recorded.makes_room();
-                self.breaks("2: never revoke the current key", current && !object.deleting && !makes_room);
+                let revokes_first = self.life == Life::RevokingFirst && self.recorded.revokes_first();
+                self.breaks("2: never revoke the current key", current && !object.deleting && !revokes_first);
                 let besides = self.holds_besides(sequence);
                 self.breaks(
                     "a previous key is removed from the Secret before it is revoked",
