@@ -75,18 +75,18 @@ reasons! {
     Available,
     /// The remote side accepted the request and is still working on it. The message says since when. Wait.
     Binding,
-    /// The operator is creating a new key to replace the current one. The current key keeps working, unless
-    /// `strategy: Replace` revokes it first. Wait.
+    /// The operator is creating the next key. The current key keeps working, unless `strategy: Replace` revokes it
+    /// first. Wait.
     Rotating,
     /// The Secret contains the new key, and the previous key stays valid for consumers that have not switched yet. The
     /// message says when the operator revokes it. Nothing to do.
     Overlapping,
-    /// The last rotation returned the credentials of the key before: the remote side gives all keys the same ones. So
-    /// the operator stops scheduled rotations. It keeps the keys with these credentials until the ServiceKey is
-    /// deleted, because revoking one could invalidate them all. Ask the operator of the remote side for separate
-    /// credentials for each key. An auditing instance of IBM Cloud has one `service_key` for all keys: replace it on
-    /// the instance's web page. To try another rotation, set the annotation `servicekeys.dev/rotate`. If that key has
-    /// other credentials, the schedule resumes.
+    /// The last rotation returned the same credentials as before: the remote side gives all keys the same ones. So the
+    /// operator stops scheduled rotations. It keeps these keys until the ServiceKey is deleted, because revoking one
+    /// could invalidate them all. Ask the administrator of the remote side for separate credentials for each key. An
+    /// auditing instance of IBM Cloud has one `service_key` for all keys: replace it on the instance's web page. To try
+    /// another rotation, set the annotation `servicekeys.dev/rotate`. If that key has other credentials, the schedule
+    /// resumes.
     RotationIneffective,
     /// The ServiceKey is being deleted, and the operator is revoking its keys. Wait: it stays until the remote side has
     /// confirmed that they are gone.
@@ -103,15 +103,16 @@ reasons! {
     /// The ServiceKey and its Secret were restored from a backup with new UIDs, and the operator continues with the key
     /// in the Secret. Wait.
     Restoring,
-    /// A Secret of this name exists and has another owner. The operator does not change it, and creates no key. Delete
-    /// that Secret if it is not needed, or create the ServiceKey again with another `spec.secret.name`.
+    /// A Secret of this name exists and does not belong to this ServiceKey. The operator does not change it, and
+    /// creates no key. Delete that Secret if it is not needed, or create the ServiceKey again with another
+    /// `spec.secret.name`.
     SecretConflict,
-    /// The API server refuses the Secret, because of an admission policy, a quota, or the rules for its type. Or it
-    /// stores other entries or marks than the operator sends. The message gives the cause and names the fields. The
-    /// operator finds this out by a dry run before it creates or revokes a key, and retries. Change the policy, or the
-    /// labels, annotations and entries in `spec.secret`. Delete a Secret that is immutable or has another type. An
-    /// admission webhook or policy that changes a field leaves no name: the API server records its change as one of the
-    /// operator. Look for it among the cluster's MutatingWebhookConfigurations and MutatingAdmissionPolicies.
+    /// The API server refuses the Secret, because of an admission policy, a quota, or the rules for its type. Or an
+    /// admission webhook or policy changes entries or marks of the Secret. The message gives the cause and names the
+    /// fields. The operator finds this out by a dry run before it creates or revokes a key, and retries. Change the
+    /// policy, or the labels, annotations and entries in `spec.secret`. Delete a Secret that is immutable or has
+    /// another type. The API server attributes a change by an admission webhook or policy to the operator. Look for the
+    /// author among the cluster's MutatingWebhookConfigurations and MutatingAdmissionPolicies.
     SecretRejected,
     /// Another writer changed the Secret right after the operator had repaired it, several times in a row. The operator
     /// waits longer before each further repair, at most five minutes. The message names the fields and the writer's
@@ -121,10 +122,9 @@ reasons! {
     SecretContested,
     /// The credentials can't be converted into the Secret's entries. Names collide, a template uses a credential that
     /// is missing, or the entries exceed the size of a Secret. Or the remote side's answer contains no readable
-    /// credentials. The operator revoked the key, unless its credentials were in the Secret before, and creates no
-    /// other one. If the remote side is the cause, the operator tries another key after six hours. Change
-    /// `spec.secret.template` as the message says. To try again unchanged, set the annotation `servicekeys.dev/rotate`
-    /// to another value.
+    /// credentials. The operator revoked the key, unless its credentials were in the Secret before. It creates no
+    /// other key. If the remote side is the cause, it tries another key after six hours. Change `spec.secret.template`
+    /// as the message says. To try again unchanged, set the annotation `servicekeys.dev/rotate` to another value.
     CredentialsUnusable,
     /// A Secret or an entry that `spec.parametersFrom` names is missing, or does not contain a JSON object. Create or
     /// correct it; the operator then resumes automatically.
@@ -132,7 +132,8 @@ reasons! {
 
     /// No provider of this kind and name exists. Create it, or create the ServiceKey again with another
     /// `spec.providerRef`. A ServiceKey that is being deleted waits for its provider. To delete the ServiceKey and
-    /// leave its keys at the remote side, set the annotation `servicekeys.dev/abandon: "true"`.
+    /// leave its keys at the remote side, set the annotation `servicekeys.dev/abandon: "true"`, unless a rule of the
+    /// provider denies it.
     ProviderNotFound,
     /// The ClusterKeyProvider does not allow this namespace. Ask its owner to add the namespace to
     /// `spec.allowedNamespaces`.
@@ -151,23 +152,24 @@ reasons! {
     ProviderNotReady,
 
     /// The service instance does not exist, or the login may not see it. Check `spec.instance`, and the organization
-    /// and space of the provider.
+    /// and space of the provider. To correct `spec.instance`, create the ServiceKey again.
     InstanceNotFound,
     /// The remote side understood the request and refused it; the message quotes its answer. Correct the cause, often
     /// `spec.parameters`.
     BindRejected,
     /// The remote side failed to create the key; the message quotes its answer. The operator retries at growing
-    /// intervals, and always for the same key, so that an attempt that took effect anyway leaves no key behind.
+    /// intervals. Every attempt uses the same identity, so an earlier attempt leaves no second key.
     BindFailed,
     /// A key of this identity exists at the remote side, and was created with other parameters or by another owner.
-    /// Delete it there, choose another `spec.keyName`, or adopt it with `spec.adoption: IfExists`.
+    /// Delete it there, adopt it with `spec.adoption: IfExists`, or create the ServiceKey again with another
+    /// `spec.keyName`.
     KeyConflict,
     /// The remote side no longer has the key, and the operator did not revoke it. The operator creates the next key by
     /// a regular rotation and replaces the credentials in the Secret. If this happens again, find out who deletes keys
     /// there.
     KeyLost,
     /// The key in the Secret has expired: the time in its `status.key.expiresAt` has passed, and the operator could not
-    /// create the next key in time. The condition `Rotating`, or the message, gives the cause. The operator retries. A
+    /// create the next key in time. The message or the condition `Rotating` gives the cause. The operator retries. A
     /// time that is not after the key's creation, such as `0001-01-01T00:00:00Z`, does not count as an expiry.
     KeyExpired,
     /// The remote side no longer shows the key in the Secret, nor its instance. Either both were deleted, or the login
@@ -176,12 +178,12 @@ reasons! {
     Unconfirmed,
     /// The key could not be revoked; the message gives the cause. The operator retries until the remote side confirms
     /// that the key is gone. To leave the key at the remote side instead, annotate the ServiceKey with
-    /// `servicekeys.dev/abandon: "true"`.
+    /// `servicekeys.dev/abandon: "true"`, unless a rule of the provider denies it.
     RevokeFailed,
     /// The ServiceKey is deleted and its key has to stay at the remote side. The operator could not remove its mark
     /// from the key; the message gives the cause. With its mark, the key would be reported as an orphan, or revoked.
     /// The operator retries. To leave the key with its mark, annotate the ServiceKey with
-    /// `servicekeys.dev/abandon: "true"`.
+    /// `servicekeys.dev/abandon: "true"`, unless a rule of the provider denies it.
     ReleaseFailed,
 
     /// The remote side refused the login, or the login lacks a permission. Correct the provider's login Secret, or the
@@ -197,8 +199,9 @@ reasons! {
     /// which. The operator retries. A KeyProvider with a private address, or with a name that can't be resolved, shows
     /// no cause before the first valid answer. The operator's log contains it.
     RemoteUnreachable,
-    /// The remote side limits the rate of requests. All keys of the provider wait as long as it requires, and then
-    /// resume automatically. If this lasts, lower the provider's `spec.limits`.
+    /// The remote side limits the rate of requests (429), or asked for a pause (503 with `Retry-After`). All keys of
+    /// the provider wait as long as it requires, and then resume automatically. If this lasts, lower the provider's
+    /// `spec.limits`.
     RateLimited,
     /// The remote side's certificate is not trusted or no longer valid, or the client certificate is unusable; the
     /// message says which. Add the authority's certificate to the provider's `spec.tls.caBundle`, renew the remote

@@ -23,8 +23,8 @@ use super::{DeletionPolicy, rules, schema};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SecretSpec {
-    /// Name of the Secret, in the ServiceKey's namespace. The operator never changes a Secret of this name that has
-    /// another owner. Can't be changed. Default: the ServiceKey's name.
+    /// Name of the Secret, in the ServiceKey's namespace. The operator never changes a Secret of this name that does
+    /// not belong to this ServiceKey. Can't be changed. Default: the ServiceKey's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = rules::object_name())]

@@ -85,7 +85,7 @@ use super::{
         .message("`adoption: IfExists` adopts the key that `keyName` names: write `keyName`")
         .field_path(".adoption"),
     validation = Rule::new("self.secret.deletionPolicy != 'Retain' || self.deletionPolicy == 'Retain'")
-        .message("a Secret is useful only while its key works: also write `deletionPolicy: Retain`, or leave \
+        .message("a Secret is useful only while its key works: also write `spec.deletionPolicy: Retain`, or leave \
                   `secret.deletionPolicy` out")
         .field_path(".secret.deletionPolicy"),
     validation = Rule::new("self.secret.type == oldSelf.secret.type")
@@ -260,9 +260,9 @@ pub struct ParametersSource {
 #[serde(rename_all = "camelCase")]
 pub struct Rotation {
     /// The longest time for which a key is used before the next one replaces it, such as `720h`; at least `1m`. Each
-    /// key is replaced up to a tenth of that (and a day) earlier, so that keys that were created together are not
-    /// replaced together. `status.nextRotation` shows the time. Default: no limit, or until the remote side's expiry of
-    /// the key.
+    /// key is replaced up to a tenth of that earlier, but at most a day, so that keys that were created together are
+    /// not replaced together. `status.nextRotation` shows the time. Default: no limit, or until the remote side's
+    /// expiry of the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Duration>,
 

@@ -104,7 +104,7 @@ pub struct KeyStatus {
     /// ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_before: Option<Time>,
-    /// Until when an earlier request for this key, whose answer never arrived, may still take effect. If the key is
+    /// Until when an earlier request for this key, whose outcome is unknown, may still take effect. If the key is
     /// revoked before this time, the request might create it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late_until: Option<Time>,
@@ -186,8 +186,8 @@ pub struct PlanIdsStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OperationStatus {
-    /// `Bind` creates the key, `Unbind` revokes it. `CleanUp` revokes a key that a bind without an answer may have
-    /// created. `RevokeFirst` revokes the current key before this one is created.
+    /// `Bind` creates the key, `Unbind` revokes it. `CleanUp` revokes a key that a bind with an unknown outcome may
+    /// have created. `RevokeFirst` revokes the current key before this one is created.
     pub kind: OperationStatusKind,
     /// Number of the key that the operation is for.
     #[schemars(range(min = 1))]
@@ -197,7 +197,7 @@ pub struct OperationStatus {
     #[schemars(length(max = 10000))]
     pub token: Option<String>,
     /// When the remote side accepted the operation, if it completes it asynchronously. For a `CleanUp`, when the
-    /// operator stopped waiting for an answer.
+    /// outcome of the bind became unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
     /// Digest of the fields of the spec that the key is created from, if the remote side completes the operation
@@ -216,7 +216,7 @@ pub enum OperationStatusKind {
     Bind,
     /// A key is being revoked.
     Unbind,
-    /// A key that a bind without an answer may have created is being revoked.
+    /// A key that a bind with an unknown outcome may have created is being revoked.
     CleanUp,
     /// The current key is revoked before the next one is created.
     RevokeFirst,

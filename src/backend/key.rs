@@ -54,7 +54,7 @@ pub(crate) struct KeyRequest {
     pub inputs: String,
     /// Whether the operator sends the request to clean up after a missing answer, not because of a change by the user.
     pub cleans_up: bool,
-    /// Set if an existing key of this name, which the operator did not create, is adopted.
+    /// Set if an existing key of this name, which was not created for this ServiceKey, is adopted.
     pub adoption: Option<AdoptionPermit>,
     /// Further secrets that the remote side may repeat.
     pub known: KnownSecrets,
@@ -159,7 +159,7 @@ pub(super) fn cluster_digits(cluster_id: &str) -> String {
     if digits.len() == CLUSTER_DIGITS { digits } else { String::new() }
 }
 
-/// Permission to adopt a key that the operator did not create, unless the ServiceKey that it belongs to exists.
+/// Permission to adopt a key that was not created for this ServiceKey, unless the ServiceKey that it belongs to exists.
 #[derive(Clone)]
 pub(crate) struct AdoptionPermit {
     /// The user's name for the key.

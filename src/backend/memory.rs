@@ -2,11 +2,13 @@
 //!
 //! # Guarantees
 //! * The budget is never exceeded, and no share ever uses more than its part of it.
-//! * If the budget is used up, a share waits for [`PATIENCE`]. Then the largest share must release its largest
-//!   allocation, unless the waiting share would become larger than it.
+//! * If the budget is used up, [`AllocatedMemory::grow`] waits for [`PATIENCE`]. Then the largest share must release
+//!   its largest allocation, unless the waiting share would become larger than it. [`AllocatedMemory::grow_now`] does
+//!   not wait.
 //! * If a holder does not release its allocation within [`PATIENCE`], the operator asks the holder of the next largest
 //!   one. After [`LONGEST_WAIT`] the wait fails.
-//! * So a share always gets the budget divided by the number of shares in use.
+//! * So a share gets the budget divided by the number of shares in use, but at most its own limit, if larger shares
+//!   release their memory in time. While it has less than that, another share is larger and must make room.
 //!
 //! Every allocation can be released. The operator then requests the answer again that it was reading or had kept, as
 //! after a crash.
@@ -256,10 +258,11 @@ impl AllocatedMemory {
         }
     }
 
-    /// Like [`HeldMemory::grow`], but waits this long for memory of its own share. That wait delays no other share.
+    /// Like [`AllocatedMemory::grow`], but waits this long for memory of its own share. That wait delays no other
+    /// share.
     ///
     /// # Errors
-    /// As for [`HeldMemory::grow`].
+    /// As for [`AllocatedMemory::grow`].
     pub(super) async fn grow_within(&mut self, patience: Duration, bytes: usize) -> Result<(), OutOfMemory> {
         let until = Instant::now() + patience;
         loop {
@@ -270,7 +273,7 @@ impl AllocatedMemory {
         }
     }
 
-    /// Like [`HeldMemory::grow`], without waiting, for budgets whose holders release memory at once.
+    /// Like [`AllocatedMemory::grow`], without waiting, for budgets whose holders release memory at once.
     pub(super) fn grow_now(&mut self, bytes: usize) -> Result<(), OutOfMemory> {
         loop {
             match self.try_to_grow(bytes, false) {
@@ -303,7 +306,7 @@ impl AllocatedMemory {
         OutOfMemory::Budget { share: self.share.name.to_string() }
     }
 
-    /// While `is_patient`, no other holder must release memory.
+    /// While `is_patient`, no other holder is asked to release memory.
     fn try_to_grow(&self, bytes: usize, is_patient: bool) -> MemoryGrant {
         let MemoryShare { pool, name } = &self.share;
         let held = &mut *pool.held.lock();
@@ -534,7 +537,7 @@ mod tests {
     }
 
     proptest! {
-        /// A share gets an equal part, however much the others use.
+        /// A share gets an equal part, however much the others use, if they release it at once.
         #[test]
         fn every_share_gets_an_equal_part(wishes in proptest::collection::vec((0_usize..8, 1_usize..20), 1..60)) {
             let budget = budget();

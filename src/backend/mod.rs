@@ -100,7 +100,7 @@ impl Backend {
         }
     }
 
-    /// Whether a key that the operator did not create can be adopted by its name.
+    /// Whether a key that was not created for the ServiceKey can be adopted by its name.
     #[must_use]
     pub(crate) const fn adopts_keys(&self) -> bool {
         match self {
@@ -314,7 +314,7 @@ impl Backend {
         match self {
             Self::OpenServiceBroker(broker) => Box::pin(broker.poll(request, work, token)).await,
             Self::CloudFoundry(foundry) => Box::pin(foundry.poll(request, work, token)).await,
-            // IBM Cloud has no asynchronous operations.
+            // The operator follows no operations at IBM Cloud: an accepted deletion (202) counts as done.
             Self::IbmCloud(_) => Ok(Progress::Running { said: None, retry_after: None }),
         }
     }

@@ -143,10 +143,10 @@ pub(super) struct Run {
     #[arg(long, env = "DENY_PRIVATE_FOR_KEY_PROVIDERS")]
     deny_private_for_key_providers: bool,
 
-    /// Show KeyProviders the causes of failures at these private addresses; may be repeated
+    /// Show KeyProviders the answers of any server at these private addresses; may be repeated
     ///
-    /// By default a KeyProvider shows such a cause only after the address has answered in the protocol of a remote
-    /// side. Until then only the operator's log contains it.
+    /// By default a KeyProvider shows an answer, or the cause of a failure, only after the address has answered in the
+    /// protocol of a remote side. Until then only the operator's log contains the cause.
     #[arg(long = "disclose-cidr", env = "DISCLOSE_CIDR", value_name = "CIDR", value_delimiter = ',')]
     disclose_cidr: Vec<Network>,
 
@@ -247,8 +247,8 @@ impl Run {
             api_server: ApiServer::behind(api_server_urls(&config)).await,
             ibm_cloud_hosts: self.ibm_cloud_host,
         };
-        let client =
-            runtime::client(config, &metrics).context("can't create a client from the kubeconfig")?;
+        let client = runtime::client(config, &metrics)
+            .context("can't create a client from the cluster's configuration")?;
         let options = Options {
             cluster_resource_namespace: namespace.clone(),
             namespaces,

@@ -22,14 +22,14 @@ decisions! {
     /// namespace.
     wait_for_admission,
     /// A Secret from a backup may contain a key of the ServiceKey, so that key is revoked as well.
-    go_on_with_former_keys,
+    continue_with_former_keys,
     /// Revoking a key failed. Its backoff ends before the next attempt.
     wait_for_failed_revocation,
     /// A key has to be revoked, and the remote side can't be called.
     wait_for_provider_to_revoke,
     /// The remote side is still creating or revoking the key.
     follow_operation,
-    /// A request without an answer may still create the key. The last revocation comes after that time.
+    /// A request with an unknown outcome may still create the key. The last revocation comes after that time.
     wait_for_late_key,
     /// The credentials stop working before the Secret is deleted, so no copy of them keeps working.
     revoke_key,
@@ -109,7 +109,7 @@ fn wait_for_admission(Deletion { observed, .. }: &Deletion<'_>) -> Option<Step> 
     }))
 }
 
-fn go_on_with_former_keys(Deletion { observed, .. }: &Deletion<'_>) -> Option<Step> {
+fn continue_with_former_keys(Deletion { observed, .. }: &Deletion<'_>) -> Option<Step> {
     let SecretView::Former { uid, sequence, obstacle: None } = observed.secret else { return None };
     let keys = FormerKeys { observed, former: uid, sequence };
     (!former_keys::has_own_keys(observed) && keys.may_be_accepted()).then(|| former_keys::decide(&keys))

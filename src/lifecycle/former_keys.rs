@@ -12,7 +12,7 @@ use super::{
 
 decisions! {
     /// The keys that the Secret from a backup names may belong to the ServiceKey.
-    "Go on with former keys", FormerKeys<'_> => Step:
+    "Continue with former keys", FormerKeys<'_> => Step:
 
     /// The operator has to call the remote side first, and can't. Or only the user can correct the spec.
     wait_for_spec_or_provider,

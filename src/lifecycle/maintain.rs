@@ -50,14 +50,14 @@ decisions! {
     revoke_unusable_key,
     /// The current key was missing in a list, or its id at the remote side is not known.
     confirm_current_key,
-    /// A request without an answer may have created a key.
+    /// A request with an unknown outcome may have created a key.
     clean_up_lost_key,
     /// The overlap of a replaced key is over, or the next key that was begun is no longer wanted.
     revoke_unwanted_key,
     /// The next key is due, and the user chose to revoke the current one first.
     revoke_current_key_first,
-    /// The user did not request the next key, so the operator creates none for a Secret that the API server refuses to
-    /// write.
+    /// The credentials of the current key can't be read again. The operator creates no next key for a Secret that the
+    /// API server refuses.
     rehearse_secret,
     /// The current key is gone, has reached its age, was created from other fields, or its credentials are not returned
     /// again.

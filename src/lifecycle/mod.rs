@@ -90,11 +90,11 @@ pub(crate) fn decide(observed: &Observed) -> Step {
 /// Decides the next step for a ServiceKey that is gone although the operator did not remove its finalizer. `observed`
 /// describes its last state, as one that is being deleted.
 #[must_use]
-pub(crate) fn wind_up(observed: &Observed) -> Step {
+pub(crate) fn clean_up_vanished(observed: &Observed) -> Step {
     vanished::decide(observed)
 }
 
-/// The lists of checks that `decide`, `wind_up` and `next_protection_step` evaluate.
+/// The lists of checks that `decide`, `clean_up_vanished` and `next_protection_step` evaluate.
 #[must_use]
 pub fn order_of_decisions() -> Vec<DecisionList> {
     vec![

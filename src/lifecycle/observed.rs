@@ -34,7 +34,7 @@ pub struct Observed {
     pub run: RunState,
     /// A key that was missing in a list of all keys at the remote side.
     pub missed: Option<Sequence>,
-    /// The time for which requests without an answer may still take effect.
+    /// The time for which requests with an unknown outcome may still take effect.
     pub grace: GracePeriod,
     /// Whether this process made all requests for a key, and the remote side refused each of them before it had an
     /// effect.
@@ -110,7 +110,7 @@ pub struct PublishedReady {
     pub reason: Reason,
 }
 
-/// The time for which a request without an answer may still take effect.
+/// The time for which a request with an unknown outcome may still take effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GracePeriod {
     /// The time after the operator gave up the request.
@@ -139,7 +139,7 @@ pub struct Desired {
     pub rotation: RotationPolicy,
     /// Whether the Secret contains the previous key in addition to the current one while it is valid.
     pub keeps_previous: bool,
-    /// Whether the first key may be one that another tool or user created.
+    /// Whether the first key may be one that was not created for this ServiceKey.
     pub adopts: bool,
     /// The problem of the spec that only the user can correct.
     pub problem: Option<Problem>,

@@ -1,4 +1,4 @@
-//! Asynchronous operations of the remote side, and requests without an answer.
+//! Asynchronous operations of the remote side, and requests whose outcome is unknown.
 
 use std::time::Duration;
 
@@ -46,9 +46,9 @@ pub enum OperationStage {
         /// The digests that the key is created from, if the status has them.
         inputs: Option<Inputs>,
     },
-    /// No answer to a request arrived. The operator revokes the key before its next attempt.
+    /// The outcome of a request is unknown. The operator revokes the key before its next attempt.
     CleanUp {
-        /// When the operator stopped waiting for the answer, if the status has the time.
+        /// When the outcome became unknown, if the status has the time.
         since: Option<Timestamp>,
     },
     /// The operator revokes the current key before it creates this one.
@@ -74,12 +74,12 @@ impl Operation {
         Self::new(sequence, OperationStage::RevokeFirst)
     }
 
-    /// No answer to the last attempt to create the key arrived.
+    /// The outcome of the last attempt to create the key is unknown.
     pub(super) const fn clean_up(sequence: Sequence, since: Timestamp) -> Self {
         Self::new(sequence, OperationStage::CleanUp { since: Some(since) })
     }
 
-    /// Whether the operator cleans up after a request without an answer.
+    /// Whether the operator cleans up after a request with an unknown outcome.
     pub(crate) const fn cleans_up(&self) -> bool {
         matches!(self.stage, OperationStage::CleanUp { .. })
     }
@@ -155,8 +155,8 @@ pub(super) fn lost(observed: &Observed) -> Option<(Sequence, Timestamp)> {
         .filter(|known| stops_waiting(observed, known))
         .map(|known| (known.sequence, full_second(observed.now)));
     let (sequence, since) = observed.run.lost.or(exhausted).or(abandoned)?;
-    // If an answer is missing again later, this process remembers the time. A later process assumes the worst case
-    // (`grace.unknown_until`).
+    // If the outcome becomes unknown again later, this process remembers the time. A later process assumes the worst
+    // case (`grace.unknown_until`).
     let known = observed
         .recorded
         .operation

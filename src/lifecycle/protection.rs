@@ -15,13 +15,13 @@ decisions! {
     "Protect a provider", ProtectionView => ProtectionStep:
 
     /// The API server refuses a new finalizer on an object that is being deleted.
-    rest_after_deletion,
+    wait_after_deletion,
     /// Only a protected provider protects a Secret, because the provider must still exist to release the Secret.
-    hold_provider,
+    protect_provider,
     /// The status names a Secret before the provider protects it, so a release after a crash misses none.
     record_secrets,
     /// The provider needs the login for as long as a ServiceKey needs the provider.
-    hold_secret,
+    protect_secret,
     /// The provider no longer names the Secret, or no ServiceKey needs the provider.
     release_unwanted_secret,
     /// A user deleted only the Secret, to create another one under its name.
@@ -106,7 +106,7 @@ impl ProtectionView {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ProtectionStep {
     ProtectProvider,
-    /// Record the names of the protected Secrets, before the first one is protected, and after one is released.
+    /// Record the names of the protected Secrets, before each one is protected, and after one is released.
     Record(BTreeSet<String>),
     ProtectSecret(String),
     ReleaseSecret(String),
@@ -124,18 +124,18 @@ pub(crate) enum ProtectionStep {
 /// operator knows which Secrets to release before it releases the provider. An object that is already being deleted
 /// can't be protected any more.
 ///
-/// A Secret that is deleted alone is being replaced. The operator releases it after [`LONGEST_UNEXPLAINED_HOLD`],
+/// A Secret that is deleted alone is being replaced. The operator releases it after [`LONGEST_UNEXPLAINED_PROTECTION`],
 /// because a new one can't be created before.
 #[must_use]
 pub(crate) fn next_protection_step(view: &ProtectionView) -> ProtectionStep {
     decide(view)
 }
 
-fn rest_after_deletion(view: &ProtectionView) -> Option<ProtectionStep> {
+fn wait_after_deletion(view: &ProtectionView) -> Option<ProtectionStep> {
     (!view.held && view.deleting).then_some(ProtectionStep::Wait)
 }
 
-fn hold_provider(view: &ProtectionView) -> Option<ProtectionStep> {
+fn protect_provider(view: &ProtectionView) -> Option<ProtectionStep> {
     (!view.held).then_some(ProtectionStep::ProtectProvider)
 }
 
@@ -144,7 +144,7 @@ fn record_secrets(view: &ProtectionView) -> Option<ProtectionStep> {
     (!wanted.is_subset(&view.recorded)).then(|| ProtectionStep::Record(&wanted | &view.recorded))
 }
 
-fn hold_secret(view: &ProtectionView) -> Option<ProtectionStep> {
+fn protect_secret(view: &ProtectionView) -> Option<ProtectionStep> {
     let can_be_held = |secret: ProtectedSecret| !secret.held && secret.deleted_at.is_none();
     view.first(view.wanted(), can_be_held).map(ProtectionStep::ProtectSecret)
 }

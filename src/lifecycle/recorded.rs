@@ -38,7 +38,7 @@ pub struct KeyRecord {
     pub expires_at: Option<Timestamp>,
     /// The latest time for a rotation that the remote side requires.
     pub renew_before: Option<Timestamp>,
-    /// Until when an earlier request for the key, whose answer never arrived, may still take effect. If the key is
+    /// Until when an earlier request for this key, whose outcome is unknown, may still take effect. If the key is
     /// revoked before this time, the request might create it again.
     pub late_until: Option<Timestamp>,
     /// Digest of the fields that the key was created from.
@@ -100,7 +100,7 @@ impl Loss {
 /// Why a key is gone before another one replaced it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LossCause {
-    /// The remote side no longer has it, or another tool revoked it.
+    /// The operator did not revoke it: the remote side lost it, or another tool revoked it.
     Lost,
     /// The operator revoked it before it creates the next one.
     Revoked,

@@ -215,7 +215,10 @@ fn without_failed_work(observed: &Observed) -> Recorded {
 pub(super) fn paused(observed: &Observed, until: Timestamp) -> Wait {
     let problem = Problem {
         reason: Reason::RateLimited,
-        message: format!("rate limited by the remote side; retrying at {}", full_second(until)),
+        message: format!(
+            "the remote side asked for a pause (429 or 503); retrying at {}",
+            full_second(until)
+        ),
     };
     let standing = unsettled(observed, &problem);
     let report = match &observed.secret {
@@ -282,8 +285,8 @@ pub(super) fn unusable(unusable: &Unusable) -> Problem {
     Problem { reason, message }
 }
 
-/// Like [`waiting`], until another key is due, or until a request without an answer for this one can no longer take
-/// effect.
+/// Like [`waiting`], until another key is due, or until a request for this one, whose outcome is unknown, can no longer
+/// take effect.
 pub(super) fn waiting_for_another_key(observed: &Observed, unusable: &Unusable) -> Wait {
     let late = operation::late_until(observed, unusable.sequence).filter(|late| *late > observed.now);
     Wait::new(
@@ -439,7 +442,7 @@ pub(super) fn deletion_waiting(observed: &Observed, problem: &Problem) -> Wait {
     Wait::new(Requeue::OnChange, unsettled(observed, &problem))
 }
 
-/// No answer to a bind arrived. The operator revokes the key that it may have created.
+/// The outcome of a bind is unknown. The operator revokes the key that it may have created.
 pub(super) fn cleaning_up(observed: &Observed, sequence: Sequence, since: Timestamp) -> Report {
     let refusal = observed.run.pending.as_ref().filter(|work| work.is_refused && work.sequence == sequence);
     let given_up = || Failure {
@@ -547,13 +550,13 @@ fn released_as_soon_as(observed: &Observed, what: &str) -> String {
     )
 }
 
-/// All keys are confirmed gone, but a bind without an answer may still create one.
+/// All keys are confirmed gone, but a request whose outcome is unknown may still create one.
 pub(super) fn deletion_outwaits(observed: &Observed, until: Timestamp) -> Wait {
     let problem = Problem {
         reason: Reason::Deleting,
         message: format!(
-            "no answer to a bind request arrived, and it may still take effect; a key that it creates before {until} \
-             will be revoked"
+            "an earlier request for the key may still take effect; the operator waits until {until}, and then revokes \
+             the key that it may have created"
         ),
     };
     Wait::new(Requeue::At(until), unsettled(observed, &problem))

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::{
-    Attempted, Desired, KeyRecord, KubernetesEffect, Observed, PreviousKey, Recorded, RemoteEffect, Requeue,
-    RunState, SecretView, Sequence, Step, Unusable, Wait,
+    Attempted, Desired, ErrorClass, Failure, KeyRecord, KubernetesEffect, Observed, PreviousKey, Recorded,
+    RemoteEffect, Requeue, RunState, SecretView, Sequence, Step, Unusable, Wait,
     create::{self, NewKey},
     full_second,
     operation::{is_finally_revoked, late_until},
@@ -19,7 +19,9 @@ decisions! {
     /// The Secret is missing or wrong, so consumers may have no credentials.
     "Restore the Secret", Observed => Step:
 
-    /// An attempt failed. Its backoff ends first, unless a key of a request without an answer has to be revoked.
+    /// Another writer was faster each time. The report has to say whether the Secret still contains credentials that work.
+    look_up_contested_secret,
+    /// An attempt failed. Its backoff ends first, unless a key of a request with an unknown outcome has to be revoked.
     wait_for_failed_attempt,
     /// A watch that restarts shows no Secret for a moment, so the operator reads the Secret that it has just stored.
     look_up_stored_secret,
@@ -40,7 +42,7 @@ decisions! {
     check_instance,
     /// No step that can create a key comes before the finalizer.
     add_finalizer,
-    /// A request without an answer may have created a key, which would conflict with the next attempt.
+    /// A request with an unknown outcome may have created a key, which would conflict with the next attempt.
     clean_up_lost_key,
     /// The remote side may show credentials only once, so the operator stores them before it calls again.
     store_credentials,
@@ -72,6 +74,12 @@ decisions! {
     else
     /// No key is known.
     create_first_key
+}
+
+fn look_up_contested_secret(observed: &Observed) -> Option<Step> {
+    let Failure { attempted, class, .. } = observed.run.failure.as_ref()?;
+    let is_contested = *attempted == Attempted::Store && *class == ErrorClass::Transient;
+    if is_contested { look_up_secret(observed) } else { None }
 }
 
 fn wait_for_failed_attempt(observed: &Observed) -> Option<Step> {

@@ -70,7 +70,7 @@ pub(super) fn has_failed(observed: &Observed) -> bool {
     observed.run.failure.as_ref().is_some_and(|failure| failure.attempted == Attempted::Revoke)
 }
 
-/// The key of a request without an answer, until this reconcile has confirmed its revocation.
+/// The key of a request with an unknown outcome, until this reconcile has confirmed its revocation.
 pub(super) fn to_clean_up(observed: &Observed) -> Option<Sequence> {
     let sequence = &observed.recorded.operation.as_ref().filter(|operation| operation.cleans_up())?.sequence;
     let is_in_hand = observed.run.in_hand.as_ref().is_some_and(|key| key.sequence == *sequence);

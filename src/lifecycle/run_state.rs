@@ -42,7 +42,7 @@ pub struct RunState {
     pub pending: Option<PendingOperation>,
     /// A key that the remote side reports as created, and whose credentials the operator still has to read.
     pub completed: Option<PendingOperation>,
-    /// A key that a call without an answer may have created, with the time of the call.
+    /// A key that a call with an unknown outcome may have created, with the time at which the outcome became unknown.
     pub lost: Option<(Sequence, Timestamp)>,
     /// The last request for a key that may still take effect, also from earlier reconciles.
     pub given_up: Option<(Sequence, Timestamp)>,
@@ -134,7 +134,7 @@ pub enum Answer {
     Conflict(Failure, Sequence),
     /// The key exists, and its credentials fit no Secret. They are no longer in hand.
     Unusable(Failure, Sequence),
-    /// The key may have been created since then, but no answer arrived.
+    /// The key may have been created. Since this time, the outcome of the request is unknown.
     Lost(Failure, Sequence, Timestamp),
     /// Like `Lost`, but a repeated request finds the key if it was created.
     Unsure(Failure, Sequence, Timestamp),

@@ -16,7 +16,7 @@ decisions! {
     /// waits.
     "Every ServiceKey", Observed => Step:
 
-    /// No answer to a request for a key arrived. After a crash, only the status would show that the key may exist.
+    /// The outcome of a request for a key is unknown. After a crash, only the status would show that the key may exist.
     record_lost_request,
     /// The user suspended the ServiceKey. That also stops its deletion.
     wait_while_suspended,

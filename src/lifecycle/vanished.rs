@@ -8,7 +8,7 @@ use super::{
 
 decisions! {
     /// A user removed the finalizer, and the ServiceKey is gone.
-    "Wind up", Observed => Step:
+    "Clean up a vanished ServiceKey", Observed => Step:
 
     /// No user can end the suspension any more, so the keys stay.
     leave_keys_of_suspended,

@@ -29,7 +29,7 @@ const MOST: &[(&str, LevelFilter)] = &[
     // Logs the method, the path and the status of each request.
     ("kube_client::client::builder", LevelFilter::DEBUG),
     ("kube_client::client::tls", MOST_OF_OTHERS),
-    // At lower levels it logs errors of the client, which quote answers.
+    // At more verbose levels it logs errors of the client, which quote answers.
     ("kube_runtime", MOST_OF_OTHERS),
     // At this level they log connections, frames and handshakes, but no contents.
     ("h2", LevelFilter::DEBUG),

@@ -120,7 +120,7 @@ pub enum RenderError {
         /// The problem, and what to do.
         problem: String,
     },
-    /// The operator may not write this label or annotation.
+    /// A label or annotation that is invalid, too large, or reserved for the operator.
     #[error("`spec.secret.{field}` has the key {}, which {problem}", Quoted(.key))]
     Metadata {
         /// `labels` or `annotations`.

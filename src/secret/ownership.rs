@@ -48,7 +48,7 @@ pub(crate) fn ownership(meta: &ObjectMeta, owner: &OwnerReference) -> Ownership 
         None => match label(meta, OWNER_UID_LABEL) {
             Some(uid) if is_same(uid, &owner.uid) => return Ownership::Ours,
             Some(uid) => (Some(uid), "another ServiceKey".to_owned()),
-            None => (None, "another owner".to_owned()),
+            None => (None, "a Secret that does not belong to a ServiceKey".to_owned()),
         },
     };
     let is_managed = label(meta, MANAGED_BY_LABEL) == Some(MANAGED_BY);
@@ -165,8 +165,8 @@ mod tests {
         foreign("another ServiceKey")
     )]
     #[case::restored_twice(created_for_a_third(meta(vec![], Some(OTHER))), former(OTHER, THIRD))]
-    #[case::plain_owner_is_no_claim(meta(vec![reference(OURS, Some(false))], None), foreign("another owner"))]
-    #[case::nothing(ObjectMeta::default(), foreign("another owner"))]
+    #[case::plain_owner_is_no_claim(meta(vec![reference(OURS, Some(false))], None), foreign("a Secret that does not belong to a ServiceKey"))]
+    #[case::nothing(ObjectMeta::default(), foreign("a Secret that does not belong to a ServiceKey"))]
     fn a_secret_has_one_holder(#[case] meta: ObjectMeta, #[case] expected: Ownership) {
         assert_eq!(ownership(&meta, &reference(OURS, Some(true))), expected);
     }

@@ -1,5 +1,5 @@
-//! The fields of a Secret that differ from what the operator wrote, and their other writers, as the API
-//! server records them in `metadata.managedFields`.
+//! The fields of a Secret that are not as the operator wants them, and their other writers, as the API server records
+//! them in `metadata.managedFields`.
 //!
 //! Each writer chooses the name of its field manager, and may edit the record. So the record is shown to
 //! people, and no decision depends on it.

@@ -160,9 +160,9 @@ impl Dialect for CloudFoundryCall {
             422 if error.code == BEING_DELETED => "its instances and their keys are deleted with it",
             422 if error.says("unknown field \"metadata\"") => {
                 "the API refuses labels like a Korifi, but its root document does not say that it is a Korifi; ask its \
-                 operator"
+                 administrator"
             }
-            422 if error.is_busy() => "retrying until that operation has ended",
+            422 if error.is_busy() => "the operator retries, and succeeds once that operation has ended",
             422 if error.is_about_unknown_instance() => "check `instance`, and that the login may see it",
             422 if error.says("exceeded") => {
                 "delete unused keys, or ask for a larger quota (`service-keys` of the space or organization)"

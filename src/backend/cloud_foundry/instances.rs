@@ -305,7 +305,9 @@ impl SpaceInstances {
                 format!("{what} exists more than once{place}; name it by `id` instead of by `name`"),
             ),
             InstanceLookup::Creating => {
-                (ErrorClass::Transient, format!("{what} is still being created; retrying until it is ready"))
+                let message =
+                    format!("{what} is still being created; the operator retries until it is ready");
+                (ErrorClass::Transient, message)
             }
             InstanceLookup::CreateFailed => (
                 ErrorClass::Rejected,

@@ -30,6 +30,7 @@ pub(in crate::backend) struct Request {
     pub(super) headers: HeaderMap,
     /// The body may contain parameters and logins, and is overwritten when it is dropped.
     pub(super) body: Option<Zeroizing<Vec<u8>>>,
+    /// In bytes.
     pub(super) largest_answer: usize,
     /// Whether the answer is parsed into its own types, which leave out unknown members.
     pub(super) is_typed: bool,

@@ -168,7 +168,7 @@ impl Dialect for IbmCloudCall {
                 "check that `iamUrl` is the base address of IAM"
             }
             (Self::Create | Self::KeysOfInstance, 404) => "check `instance`, and that the login may see it",
-            (_, 409 | 423) => "retrying until the other operation has ended",
+            (_, 409 | 423) => "the operator retries, and succeeds once the other operation has ended",
             (_, 422) if error.is_of_the_service(status) => "this is the service's own message",
             (_, 429) => "rate limited by IBM Cloud; lower `limits` if this lasts",
             _ => "",

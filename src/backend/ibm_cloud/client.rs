@@ -311,7 +311,7 @@ impl IbmCloud {
             KeyLookup::HiddenReason(_) => {
                 failed(ErrorClass::Withheld, "its credentials were shown only at its creation")
             }
-            KeyLookup::Removed => failed(ErrorClass::Transient, "is being deleted; retrying"),
+            KeyLookup::Removed => failed(ErrorClass::Transient, "was deleted meanwhile; retrying"),
             KeyLookup::Absent => Err(self.attempts.not_shown_yet("bind", request)),
         }
     }

@@ -317,7 +317,9 @@ fn unusable_words(target: &ResourceSelector, sighting: &ResourceLookup) -> Backe
         ),
         ResourceLookup::Unusable(ResourceInstance { state, .. }) => match state.as_str() {
             "provisioning" => {
-                (ErrorClass::Transient, format!("{what} is still being created; retrying until it is ready"))
+                let message =
+                    format!("{what} is still being created; the operator retries until it is ready");
+                (ErrorClass::Transient, message)
             }
             "pending_reclamation" => (
                 ErrorClass::Gone,

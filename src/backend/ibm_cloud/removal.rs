@@ -18,7 +18,7 @@ use crate::{
 /// The result of a request to delete a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyDeletion {
-    /// The key is gone, now or since an earlier request.
+    /// IBM Cloud has deleted the key, now or at an earlier request, or has accepted its deletion (202).
     Confirmed,
     /// The same, for a key of an auditing instance.
     ConfirmedOfAuditing,
@@ -32,7 +32,8 @@ impl IbmCloud {
     /// the key.
     ///
     /// # Errors
-    /// Anything but the confirmation that all of that is gone.
+    /// Anything but the answer that all of that is gone. For the key, an accepted deletion (202) also counts, because
+    /// IBM Cloud has no call to follow it.
     pub(crate) async fn unbind(&self, request: &KeyRequest) -> Result<Unbound, BackendError> {
         let mut deletion = self.delete_what_shows(request).await?;
         if deletion == KeyDeletion::NotFound {
@@ -114,7 +115,7 @@ impl IbmCloud {
     /// Revokes a key of the list of all marked keys, without any other knowledge of it.
     ///
     /// # Errors
-    /// Anything but the confirmation that the key is gone.
+    /// Anything but the answer that the key is gone or does not exist, or that its deletion was accepted (202).
     pub(crate) async fn discard(&self, key: &MarkedKey) -> Result<(), BackendError> {
         let account = self.account_of_key(&key.id).await?;
         self.delete(self.api().for_no_key(IbmCloudCall::Delete), &key.id).await?;

@@ -100,7 +100,7 @@ impl Catalog {
     /// Counts the catalog against this share of the memory.
     ///
     /// # Errors
-    /// [`ErrorClass::Transient`] when the share is used up.
+    /// [`ErrorClass::Transient`] when there is not enough memory.
     pub(super) fn held(self, share: &MemoryShare) -> Result<Self, BackendError> {
         let mut holding = share.hold(|| {});
         holding.grow_now(self.size).map_err(|why| {
@@ -261,8 +261,8 @@ impl Flawed {
         };
         (self.count > 0).then(|| {
             format!(
-                "the broker's catalog contains entries that can't be used: {}{more}; ask the broker's operator to \
-                 correct them",
+                "the broker's catalog contains entries that can't be used: {}{more}; ask the administrator of \
+                 the broker to correct them",
                 self.shown.join(", ")
             )
         })
@@ -287,14 +287,14 @@ pub(super) struct Unknown {
 impl Unknown {
     fn offering<'a>(offering: &str, known: impl Iterator<Item = &'a str>) -> Self {
         let message =
-            format!("the broker has no offering `{offering}`; set `instance.offering` to {}", choices(known));
+            format!("the broker has no offering `{offering}`; {}", remedy("offering", "offerings", known));
         Self { service_id: None, message }
     }
 
     fn plan<'a>(offering: &str, service_id: &str, plan: &str, known: impl Iterator<Item = &'a str>) -> Self {
         let message = format!(
-            "the broker's offering `{offering}` has no plan `{plan}`; set `instance.plan` to {}",
-            choices(known)
+            "the broker's offering `{offering}` has no plan `{plan}`; {}",
+            remedy("plan", "plans of this offering", known)
         );
         Self { service_id: Some(service_id.to_owned()), message }
     }
@@ -307,13 +307,18 @@ impl From<Unknown> for BackendError {
 }
 
 /// Sorts the names. Otherwise the message would change with each answer of a broker that does not keep their order.
-fn choices<'a>(names: impl Iterator<Item = &'a str>) -> String {
+fn remedy<'a>(field: &str, listed: &str, names: impl Iterator<Item = &'a str>) -> String {
     let mut names: Vec<_> = names.collect();
     names.sort_unstable();
     match &*shown_names(names.into_iter().map(shown_name)) {
-        [] => "another one, once the catalog lists one".to_owned(),
-        [only] => only.clone(),
-        names => format!("one of {}", names.join(", ")),
+        [] => format!("the catalog lists no {listed}; ask the administrator of the broker"),
+        [only] => format!("create the ServiceKey again with `instance.{field}` {only}"),
+        names => {
+            format!(
+                "create the ServiceKey again with another `instance.{field}`: one of {}",
+                names.join(", ")
+            )
+        }
     }
 }
 
@@ -451,17 +456,20 @@ mod tests {
     #[case(
         "none",
         "p-1",
-        "the broker has no offering `none`; set `instance.offering` to one of `db`, `mail`, `s-1`"
+        "the broker has no offering `none`; create the ServiceKey again with another `instance.offering`: one of `db`, \
+         `mail`, `s-1`"
     )]
     #[case(
         "s-1",
         "big",
-        "the broker's offering `s-1` has no plan `big`; set `instance.plan` to one of `closed`, `small`"
+        "the broker's offering `s-1` has no plan `big`; create the ServiceKey again with another `instance.plan`: one \
+         of `closed`, `small`"
     )]
     #[case(
         "db",
         "small",
-        "the broker's offering `db` has no plan `small`; set `instance.plan` to another one, once the catalog lists one"
+        "the broker's offering `db` has no plan `small`; the catalog lists no plans of this offering; ask the \
+         administrator of the broker"
     )]
     fn says_what_there_is_instead(#[case] offering: &str, #[case] wanted: &str, #[case] message: &str) {
         let error = BackendError::from(catalog().resolve(offering, wanted).unwrap_err());

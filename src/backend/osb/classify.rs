@@ -40,7 +40,7 @@ impl Dialect for BrokerCall {
     type Refusal = BrokerRefusal;
 
     const KIND: BackendKind = BackendKind::OpenServiceBroker;
-    const REMEDY: &'static str = "ask the broker's operator";
+    const REMEDY: &'static str = "ask the administrator of the broker";
 
     fn route(self) -> &'static str {
         match self {
@@ -107,10 +107,10 @@ impl Dialect for BrokerCall {
             }
             (202, _) if self == Self::Bind => {
                 "the broker creates the key in the background, although it can't show the credentials afterwards; ask \
-                 the broker's operator"
+                 the administrator of the broker"
             }
             (401, _) => "check the provider's login",
-            (403, _) => "the login may not do this; ask the broker's operator for permission",
+            (403, _) => "the login may not do this; ask the administrator of the broker for permission",
             (404 | 410, _) if self == Self::Catalog => "check that `url` is the broker's base address",
             (404 | 410, _) => "check `instance.id`",
             (409, _) if self == Self::Bind => "a key with this id exists, created with other parameters",

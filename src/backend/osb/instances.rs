@@ -90,15 +90,15 @@ impl InstancePlans {
         let plan = self.plan(api, target).await?;
         if let Some(flaw) = plan.flaw {
             let message = format!(
-                "the broker's catalog can't be used for plan `{}`, which {flaw}; ask the broker's operator to correct \
-                 it",
+                "the broker's catalog can't be used for plan `{}`, which {flaw}; ask the administrator of the \
+                 broker to correct it",
                 plan.name
             );
             return Err(BackendError::new(ErrorClass::Rejected, message));
         }
         if !plan.bindable {
             let message = format!(
-                "the broker creates no keys for plan `{}`; choose another `instance.plan`",
+                "the broker creates no keys for plan `{}`; create the ServiceKey again with another `instance.plan`",
                 plan.name
             );
             return Err(BackendError::new(ErrorClass::Rejected, message));

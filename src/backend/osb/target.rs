@@ -35,9 +35,14 @@ impl<'a> BrokerTarget<'a> {
         if given(&instance.offering).or(given(&instance.plan)).is_none() {
             return Ok(Self { instance_id, named: None });
         }
-        let offering =
-            required(&instance.offering, "`instance.offering`; set it to the name or id of the offering")?;
-        let plan = required(&instance.plan, "`instance.plan`; set it to the name or id of the plan")?;
+        let offering = required(
+            &instance.offering,
+            "`instance.offering`; create the ServiceKey again with the offering's name or id",
+        )?;
+        let plan = required(
+            &instance.plan,
+            "`instance.plan`; create the ServiceKey again with the plan's name or id",
+        )?;
         let named = PlanRef { offering: offering.to_owned(), plan: plan.to_owned() };
         Ok(Self { instance_id, named: Some(named) })
     }

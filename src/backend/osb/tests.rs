@@ -431,11 +431,11 @@ async fn the_check_fills_the_cache() {
 
 #[rstest]
 #[case(|request: &mut KeyRequest| request.instance.id = None, Rejected, "needs `instance.id`; create")]
-#[case(|request: &mut KeyRequest| request.instance.offering = None, Rejected, "needs `instance.offering`; set it")]
-#[case(|request: &mut KeyRequest| request.instance.plan = Some(String::new()), Rejected, "needs `instance.plan`; set it")]
+#[case(|request: &mut KeyRequest| request.instance.offering = None, Rejected, "needs `instance.offering`; create")]
+#[case(|request: &mut KeyRequest| request.instance.plan = Some(String::new()), Rejected, "needs `instance.plan`; create")]
 #[case(|request: &mut KeyRequest| request.instance.id = Some("..".to_owned()), Rejected, "with the right `instance.id`")]
 #[case(|request: &mut KeyRequest| request.instance.plan = Some("closed".to_owned()), Rejected, "creates no keys for plan `closed`")]
-#[case(|request: &mut KeyRequest| request.instance.plan = Some("big".to_owned()), Gone, "set `instance.plan` to one of `archive`, `closed`, `small`")]
+#[case(|request: &mut KeyRequest| request.instance.plan = Some("big".to_owned()), Gone, "again with another `instance.plan`: one of `archive`, `closed`, `small`")]
 #[tokio::test]
 async fn what_no_broker_needs_to_be_asked(
     #[case] change: fn(&mut KeyRequest),

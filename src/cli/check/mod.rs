@@ -52,7 +52,7 @@ impl CheckCommand {
         let config = Config::infer().await.context(super::run::NO_CLUSTER)?;
         let address = config.cluster_url.to_string();
         let client = runtime::client(config, &Metrics::default())
-            .context("can't create a client from the kubeconfig")?;
+            .context("can't create a client from the cluster's configuration")?;
         let version = client.apiserver_version().await.map_err(in_words);
         let version = version.with_context(|| format!("the API server at `{address}` does not answer"))?;
         let mut outcomes = vec![CheckOutcome::Passed(format!(

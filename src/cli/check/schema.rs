@@ -53,7 +53,7 @@ fn differences(kind: &str, ours: &Value, theirs: &Value) -> CheckOutcome {
             named(&unknown)
         ));
     }
-    CheckOutcome::Passed(format!("`{kind}` is installed in this version"))
+    CheckOutcome::Passed(format!("`{kind}` is installed with the schema of this version"))
 }
 
 fn named(paths: &[String]) -> String {

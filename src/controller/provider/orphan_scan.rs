@@ -229,8 +229,8 @@ fn expected(id: &ProviderId, keys: &[Arc<ServiceKey>]) -> HashMap<Identity, (Str
 }
 
 /// The keys that ServiceKeys may have, of all providers: another provider may lead to the same remote side.
-/// `secrets` are the owners that Secrets name. A Secret from a backup names an owner whose keys a restored
-/// ServiceKey may adopt.
+/// `secrets` are the owners that Secrets name. A Secret from a backup names an owner with whose keys a restored
+/// ServiceKey may continue.
 fn accounted(keys: &[Arc<ServiceKey>], secrets: HashSet<Uuid>) -> HashMap<Uuid, BTreeSet<Sequence>> {
     let mut accounted: HashMap<_, BTreeSet<_>> =
         secrets.into_iter().map(|owner| (owner, BTreeSet::new())).collect();

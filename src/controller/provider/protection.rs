@@ -97,9 +97,9 @@ impl<K: Provider> ProtectedProvider<K> {
     pub(super) async fn settle(&mut self, usage: ProviderUsage) -> Result<ProtectionOutcome, Error> {
         for _ in 0..MAX_STEPS {
             match next_protection_step(&self.view(usage)) {
-                ProtectionStep::ProtectProvider => self.hold_provider().await?,
+                ProtectionStep::ProtectProvider => self.protect_provider().await?,
                 ProtectionStep::Record(names) => self.record(names).await?,
-                ProtectionStep::ProtectSecret(name) => self.hold_secret(&name).await?,
+                ProtectionStep::ProtectSecret(name) => self.protect_secret(&name).await?,
                 ProtectionStep::ReleaseSecret(name) => self.release_secret(&name).await?,
                 ProtectionStep::RemoveOrphans(name) => self.remove_orphans(&name).await?,
                 ProtectionStep::ReleaseProvider => {
@@ -140,7 +140,7 @@ impl<K: Provider> ProtectedProvider<K> {
         spec.secret_names().into_iter().map(str::to_owned).collect()
     }
 
-    async fn hold_provider(&mut self) -> Result<(), Error> {
+    async fn protect_provider(&mut self) -> Result<(), Error> {
         let write = finalizer::add(self.provider.meta(), marks::PROVIDER_FINALIZER);
         self.patch_provider("add the finalizer to the provider", write).await
     }
@@ -171,7 +171,7 @@ impl<K: Provider> ProtectedProvider<K> {
         Ok(())
     }
 
-    async fn hold_secret(&mut self, name: &str) -> Result<(), Error> {
+    async fn protect_secret(&mut self, name: &str) -> Result<(), Error> {
         let Some(secret) = self.logins.get(name) else { return Ok(()) };
         let (parameters, patch) = finalizer::add(&secret.metadata, &self.finalizer);
         let api = self.logins.api();

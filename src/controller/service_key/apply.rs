@@ -528,7 +528,10 @@ async fn delete_secret(reconciler: &Reconciler<'_>) -> Result<Applied, Error> {
     match bounded("delete the Secret", api.delete(&reconciler.target.secret, &parameters)).await {
         Ok(_) => absent(),
         Err(error) if error.is(404) => absent(),
-        Err(error) if error.is(409) => Ok(vec![distrust_cache(reconciler)]),
+        Err(error) if error.is(409) && reconciler.secret.conflicts < MOST_CONFLICTS => {
+            Ok(vec![distrust_cache(reconciler), Change::WriteConflict])
+        }
+        Err(error) if error.is(409) => Err(Error::Outdated),
         Err(error) => Err(error),
     }
 }

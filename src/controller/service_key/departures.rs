@@ -2,7 +2,8 @@
 //!
 //! # Guarantees
 //! - A ServiceKey whose finalizer the operator removed costs nothing here.
-//! - The decisions are those for a ServiceKey that is being deleted ([`wind_up`]): its deletion policy counts.
+//! - The decisions are those for a ServiceKey that is being deleted ([`clean_up_vanished`]): its deletion policy
+//!   counts.
 //! - A namespace has at most as many slots as stay free, and an attempt ends after a day at the latest.
 //!
 //! # Caveats
@@ -37,7 +38,7 @@ use crate::{
     api::{ServiceKey, marks},
     controller::{error::Error, ids::ProviderId},
     fair::{FairPermit, FairSemaphore, Lane},
-    lifecycle::{Problem, wind_up},
+    lifecycle::{Problem, clean_up_vanished},
     runtime::Leadership,
 };
 
@@ -223,7 +224,7 @@ fn leave_behind(key: &ServiceKey, context: &Context) {
 /// left to do.
 async fn revoke_known(driver: &mut Driver<'_>) -> Result<Option<Duration>, Error> {
     driver.reconciler.context.wait_ready().await;
-    match driver.drive(wind_up).await? {
+    match driver.drive(clean_up_vanished).await? {
         End::Gone => Ok(None),
         End::Unread(Problem { message, .. }) => {
             tracing::warn!(

@@ -47,6 +47,9 @@ pub(crate) struct LocalState {
     pub stored: Option<KeyRecord>,
     /// An operation that the remote side has accepted and works on.
     pub pending: Option<PendingOperation>,
+    /// A key that a bind may have created, until the status records that it has to be revoked, with the time when
+    /// the outcome became unknown.
+    pub lost: Option<(Sequence, Timestamp)>,
     /// The last request for a key that may still take effect, with the time when the operator gave it up.
     pub given_up: Option<(Sequence, Timestamp)>,
     /// Whether this process stored the finalizer, so that no other process can have created a key.

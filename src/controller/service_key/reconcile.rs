@@ -59,8 +59,8 @@ use crate::{
         unread,
     },
     lifecycle::{
-        Answer, KubernetesEffect, Observed, Problem, RemoteEffect, Requeue, RunState, Step, Unusable, Wait,
-        decide,
+        Answer, KubernetesEffect, Observed, Problem, Recorded, RemoteEffect, Requeue, RunState, Step,
+        Unusable, Wait, decide,
     },
     runtime::metrics::{KeyOperation, ReconcileOutcome},
 };
@@ -304,7 +304,7 @@ impl Driver<'_> {
         self.outcome = ReconcileOutcome::Stalled;
         let Problem { reason, message } = obstacle;
         let message = format!(
-            "{message}; until then the operator creates and revokes no key for this ServiceKey, and does not release it"
+            "{message}; until then the operator creates and revokes no key for this ServiceKey, and keeps its finalizer"
         );
         apply::publish_unread(&self.reconciler, &Problem { reason, message }).await?;
         self.reconciler.local.reset_backoff();
@@ -317,11 +317,14 @@ impl Driver<'_> {
         let metadata = &self.reconciler.key.metadata;
         let is_released =
             metadata.deletion_timestamp.is_some() && !finalizer::has(metadata, marks::FINALIZER);
+        let mut published = Ok(());
         if !is_released && !wait.quiet {
-            let applied = apply::publish_status(&self.reconciler, &wait.report).await?;
-            self.take_in(applied);
+            let applied = apply::publish_status(&self.reconciler, &wait.report).await;
+            published = applied.map(|applied| self.take_in(applied));
         }
-        Ok(self.requeue_after(&wait).map_or_else(Action::await_change, Action::requeue))
+        // Also after a failed write: the failed attempt still has its backoff.
+        let next = self.requeue_after(&wait);
+        published.map(|()| next.map_or_else(Action::await_change, Action::requeue))
     }
 }
 
@@ -344,6 +347,7 @@ impl<'a> Driver<'a> {
             in_hand: local.in_hand().map(|(key, _)| key.clone()),
             stored: local.stored.take(),
             pending: local.pending.take(),
+            lost: local.lost.take(),
             given_up: local.given_up.take(),
             ..RunState::default()
         };
@@ -367,8 +371,10 @@ impl<'a> Driver<'a> {
         let Reconciler { key, mut local, run, .. } = self.reconciler;
         local.unusable = local.unusable.take().zip(run.unusable).map(|((of, _), unusable)| (of, unusable));
         (local.pending, local.given_up) = (run.pending, run.given_up);
-        let recorded = status::read(key.status.as_ref()).key;
+        let Recorded { key: recorded, operation, .. } = status::read(key.status.as_ref());
         local.stored = run.stored.filter(|stored| recorded.as_ref() != Some(stored));
+        let cleans_up = |lost| operation.as_ref().is_some_and(|of| of.sequence == lost && of.cleans_up());
+        local.lost = run.lost.filter(|(lost, _)| !cleans_up(*lost));
         (key, local)
     }
 

@@ -288,7 +288,9 @@ impl ModelState {
     fn truth(&self) -> SecretView<Claim> {
         match &self.secret {
             None => SecretView::Absent,
-            Some(Stored::Foreign) => SecretView::Foreign { holder: "another owner".to_owned() },
+            Some(Stored::Foreign) => {
+                SecretView::Foreign { holder: "a Secret that does not belong to a ServiceKey".to_owned() }
+            }
             Some(Stored::Ours { key: Some(key), previous, damaged: false, flaw }) => {
                 SecretView::Intact { key: Claim::clone(key), previous: *previous, flaw: *flaw }
             }
@@ -384,7 +386,7 @@ const SEED: u64 = 1;
 const WALKS: usize = 1_000;
 const STEPS: usize = 60;
 
-/// Walks through some of the states of each life. The explorations above visit all of them.
+/// Walks through some of the states of each life. The package `lifecycle-models` visits all of them.
 pub(super) fn wander() {
     let mut random = fastrand::Rng::with_seed(SEED);
     let lives = [

@@ -11,7 +11,7 @@ mod refusals;
 mod repairs;
 mod retain;
 mod rotation;
-mod wind_up;
+mod vanished;
 
 use std::time::Duration;
 

@@ -53,7 +53,7 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
     let maintain = "Maintain the key";
     let revoke = "Revoke a replaced key";
     let judge = "Judge a former Secret";
-    let accept = "Go on with former keys";
+    let accept = "Continue with former keys";
     let marked = || Observed { marks_keys: true, ..restored() };
     let unadmitted = || Observed { admitted: false, ..restored() };
     let is_proved = |proved| with(marked(), |observed| observed.run.is_proved = Some(proved));
@@ -68,7 +68,7 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
             with(of_a_plan(), |observed| observed.run.plan_recorded = Some(Sequence::FIRST)),
         ),
         ("Delete", "wait_for_the_end", deleting(with(asking(), |of| of.desired.finalizer = false))),
-        ("Delete", "go_on_with_former_keys", deleting(restored())),
+        ("Delete", "continue_with_former_keys", deleting(restored())),
         ("Every ServiceKey", "judge_former_secret", restored()),
         (judge, "accept_former_keys", restored()),
         (judge, "refuse_second_set_of_keys", with(restored(), |of| of.run.in_hand = Some(key("now")))),
@@ -104,6 +104,14 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
             }),
         ),
         (accept, "record_former_uid", Observed { all_refused: true, ..restored() }),
+        (
+            restore,
+            "look_up_contested_secret",
+            with(holding(key("now")), |observed| {
+                observed.secret = SecretView::Unknown;
+                observed.run.failure = Some(failure(Attempted::Store));
+            }),
+        ),
         (restore, "wait_for_spec", with(asking(), |observed| observed.desired.problem = Some(problem()))),
         (restore, "wait_for_contested_secret", Observed { repair_from: Some(at(8)), ..asking() }),
         (
@@ -206,8 +214,8 @@ fn every_check_decides_somewhere() {
         decided.extend(by);
     }
     for (check, observed) in vanished() {
-        let by = decided_during(|| drop(wind_up(&deleting(observed))));
-        assert!(by.contains(&("Wind up", check)), "{check} should decide, not {by:?}");
+        let by = decided_during(|| drop(clean_up_vanished(&deleting(observed))));
+        assert!(by.contains(&("Clean up a vanished ServiceKey", check)), "{check} should decide, not {by:?}");
         decided.extend(by);
     }
     let lists = order_of_decisions();

@@ -16,7 +16,7 @@ use super::{
 
 /// The depth of the rules' paths, such as `metadata`, `annotations` and the name of an annotation.
 const NAMED_LEVELS: usize = 3;
-/// The maximum length of a member name. A member with a longer name is dropped.
+/// The most bytes of a name that a rule may apply to. A member with a longer name is dropped.
 const NAME_BYTES: usize = 1024;
 
 /// The reason why an object does not pass.

@@ -35,8 +35,8 @@ impl Leadership {
         self.acquired_at.get_or_init(clock);
     }
 
-    /// The time at which this process became the leader; `None` before. Another process may have sent requests until
-    /// then.
+    /// When the work of this process first saw that the process leads; `None` before. Another process may have sent
+    /// requests until then.
     #[must_use]
     pub fn acquired_at(&self) -> Option<Timestamp> {
         self.acquired_at.get().copied()

@@ -24,8 +24,8 @@ static OPERATIONS: MetricEntry = MetricEntry {
         Label { name: "outcome", values: Values::OneOf(KeyOutcome::VARIANTS) },
     ],
     help: "Operations on keys at remote sides, by outcome",
-    advice: "The conditions of the ServiceKeys give the reason of a failure. The answer to a `lost` bind did not \
-             arrive, so the bind may have created a key: the operator revokes it automatically",
+    advice: "The conditions of the ServiceKeys give the reason of a failure. The outcome of a `lost` bind is unknown, \
+             so it may have created a key: the operator finds or revokes that key automatically",
 };
 
 const ROTATION_OUTCOMES: [&str; 2] = ["completed", "failed"];
@@ -33,15 +33,15 @@ const ROTATION_OUTCOMES: [&str; 2] = ["completed", "failed"];
 static ROTATIONS: MetricEntry = MetricEntry {
     name: "servicekeys_rotations_total",
     labels: &[BACKEND, Label { name: "outcome", values: Values::OneOf(&ROTATION_OUTCOMES) }],
-    help: "Rotation attempts: `completed` when the Secret contains the next key, `failed` when the remote side did not \
-           create it",
+    help: "Rotation attempts: `completed` when the Secret contains the next key, `failed` when no usable key could be \
+           created",
     advice: "The operator retries failed attempts; the condition `Rotating` gives the reason of the failure",
 };
 
 static ORPHAN_MITIGATIONS: MetricEntry = MetricEntry {
     name: "servicekeys_orphan_mitigations_total",
     labels: &[BACKEND],
-    help: "Binds without an answer, after which the operator revoked the key that they may have created",
+    help: "Binds whose outcome is unknown, so that the operator revokes the key that they may have created",
     advice: "Nothing, as long as they are rare. Many of them mean that the remote side answers too late or not at all",
 };
 
@@ -71,7 +71,7 @@ static ORPHANS_REVOKED: MetricEntry = MetricEntry {
 static PROVIDER_READY: MetricEntry = MetricEntry {
     name: "servicekeys_provider_ready",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
-    help: "1 if the remote side accepted the provider's login at the last check, else 0",
+    help: "1 if the remote side could be reached with the provider's login at the last check, else 0",
     advice: "At 0 the operator creates, rotates and revokes no keys of this provider. Its condition `Ready` gives the \
              reason",
 };
@@ -108,7 +108,7 @@ pub(crate) enum KeyOutcome {
     Unreadable,
     /// Another key has the same name or id, or the key exists with other parameters.
     Conflict,
-    /// No answer arrived: the operation may have taken effect.
+    /// The outcome is unknown: the operation may have taken effect.
     Lost,
     Failed,
 }

@@ -47,7 +47,7 @@ const STATUS: Label =
 static REQUESTS: MetricEntry = MetricEntry {
     name: "servicekeys_kubernetes_requests_total",
     labels: &[VERB, RESOURCE, STATUS],
-    help: "Requests to the API server; the client's automatic retries count as requests of their own",
+    help: "Requests to the API server; a request counts once, together with the client's automatic retries of it",
     advice: "`403`: the operator lacks a permission, see its role. An occasional `409` is normal: another client \
              changed the object first. `none` and `5xx`: check the API server",
 };

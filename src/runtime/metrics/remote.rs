@@ -63,7 +63,7 @@ static WAIT: MetricEntry = MetricEntry {
 static PAUSES: MetricEntry = MetricEntry {
     name: "servicekeys_remote_pauses_total",
     labels: &[BACKEND],
-    help: "Answers with which a remote side limited the rate of all requests: 429 or 503 with `Retry-After`",
+    help: "Answers after which the operator paused all requests of a provider: 429, or 503 with `Retry-After`",
     advice: "Lower `spec.limits` of the provider",
 };
 

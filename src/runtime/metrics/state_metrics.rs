@@ -53,8 +53,8 @@ static LATE: MetricEntry = MetricEntry {
 static FAILING: MetricEntry = MetricEntry {
     name: "servicekeys_rotations_failing",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
-    help: "ServiceKeys whose current key works, but the remote side fails to create the next key or to revoke the \
-           previous one",
+    help: "ServiceKeys whose current key works, but the next key can't be created, or the previous one can't be \
+           revoked",
     advice: "As for `servicekeys_rotations_late`",
 };
 
@@ -69,7 +69,7 @@ static NEXT_EXPIRY: MetricEntry = MetricEntry {
 static PAUSE: MetricEntry = MetricEntry {
     name: "servicekeys_provider_pause_seconds",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
-    help: "Time until the operator sends requests to a rate-limited remote side again",
+    help: "Time until the operator ends its pause and sends requests to the remote side again",
     advice: "If this is often above 0, lower `spec.limits` of the provider",
 };
 

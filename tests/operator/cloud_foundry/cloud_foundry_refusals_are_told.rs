@@ -97,7 +97,7 @@ async fn an_operation_on_the_instance_is_waited_for() {
     stage.create_key(KEY).await;
     let key = stage.wait_key(KEY, Reason::RemoteUnreachable).await;
     key.says(
-        "There is an operation in progress for the service instance; retrying until that operation has ended",
+        "There is an operation in progress for the service instance; the operator retries, and succeeds once that operation has ended",
     );
     let updated = InstanceOperation { kind: "update", state: OperationState::Succeeded };
     assert!(stage.foundry.set_operation(INSTANCE, updated));

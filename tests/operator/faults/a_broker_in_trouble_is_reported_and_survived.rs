@@ -186,7 +186,7 @@ async fn a_bind_that_takes_too_long_is_tried_again(#[case] fault: Injection) {
 /// A person has to solve these problems and then change the ServiceKey. Until then tools stop waiting.
 #[rstest]
 #[case::bad_request(sorry(400), Reason::BindRejected, "answers 400: the disk is full")]
-#[case::forbidden(sorry(403), Reason::Unauthorized, "ask the broker's operator for permission")]
+#[case::forbidden(sorry(403), Reason::Unauthorized, "ask the administrator of the broker for permission")]
 #[case::no_instance(sorry(404), Reason::InstanceNotFound, "check `instance.id`")]
 #[case::conflict(sorry(409), Reason::KeyConflict, "a key with this id exists, created with other parameters")]
 #[case::asynchronous(status(422, json!({"error": "AsyncRequired"})), Reason::BindRejected, "only in the background")]
@@ -376,7 +376,7 @@ async fn a_revocation_fails(stage: &Stage, fault: Injection, words: &str) {
 #[case::error_after_effect(sorry(500).on(Route::Unbind).after_effect(), "answers 500")]
 #[case::bad_gateway(html(502).on(Route::Unbind), "answers 502: an HTML page")]
 #[case::bad_request(sorry(400).on(Route::Unbind), "answers 400: the disk is full")]
-#[case::forbidden(sorry(403).on(Route::Unbind), "ask the broker's operator for permission")]
+#[case::forbidden(sorry(403).on(Route::Unbind), "ask the administrator of the broker for permission")]
 #[case::not_found(sorry(404).on(Route::Unbind), "answers 404")]
 #[case::not_found_says_a_gateway(html(404).on(Route::Unbind), "404 does not have the form of a broker's")]
 #[case::no_content(status(204, json!({})).on(Route::Unbind), "answers 204")]

@@ -59,9 +59,9 @@ async fn all_is_well_where_the_operator_could_run() {
     assert_eq!(
         told(&output),
         [
-            "ok      `ServiceKey` is installed in this version",
-            "ok      `KeyProvider` is installed in this version",
-            "ok      `ClusterKeyProvider` is installed in this version",
+            "ok      `ServiceKey` is installed with the schema of this version",
+            "ok      `KeyProvider` is installed with the schema of this version",
+            "ok      `ClusterKeyProvider` is installed with the schema of this version",
             &format!("ok      `{}` has all 27 permissions that the operator needs", user.name),
         ]
     );

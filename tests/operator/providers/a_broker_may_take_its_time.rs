@@ -173,7 +173,7 @@ async fn a_bind_that_takes_effect_after_it_was_given_up_leaves_nothing() {
 
     stage.keys().delete(NAME, &DeleteParams::default()).await.unwrap();
     let key = stage.wait_key(NAME, Reason::Deleting).await;
-    key.says("no answer to a bind request arrived, and it may still take effect");
+    key.says("an earlier request for the key may still take effect; the operator waits until");
     assert_eq!(stage.broker.release_late(), 1);
     assert_eq!(stage.broker.bindings().len(), 1, "the late bind has taken effect");
     stage.wait_gone(NAME).await;

@@ -145,11 +145,13 @@ const NOTHING: &str = "{}";
 )]
 #[case::no_plan_for_python(
     Kind::Python, SMALL, NO_PLAN, Reason::InstanceNotFound,
-    "the broker's offering `database` has no plan `huge`; set `instance.plan` to one of `brief`, `small`",
+    "the broker's offering `database` has no plan `huge`; create the ServiceKey again with another `instance.plan`: \
+     one of `brief`, `small`",
 )]
 #[case::no_plan_for_go(
     Kind::Go, SMALL, NO_PLAN, Reason::InstanceNotFound,
-    "the broker's offering `database` has no plan `huge`; set `instance.plan` to one of `brief`, `small`",
+    "the broker's offering `database` has no plan `huge`; create the ServiceKey again with another `instance.plan`: \
+     one of `brief`, `small`",
 )]
 #[case::a_bad_parameter_for_python(
     Kind::Python, SMALL, BAD_ROLE, Reason::BindRejected,

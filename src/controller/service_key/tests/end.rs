@@ -47,6 +47,19 @@ async fn a_secret_that_was_changed_is_looked_at_before_it_is_deleted() {
     assert_eq!(scene.reconcile().await, "gone, awaits a change");
 }
 
+/// The operator waits for its backoff after as many conflicts as for any other write of the Secret.
+#[tokio::test]
+async fn a_secret_that_changes_each_time_is_deleted_later() {
+    let mut scene = deleting().await;
+    scene.expect(read_secret(), works());
+    for _ in 0..3 {
+        scene.expect(delete_secret(), conflict());
+        scene.expect(look_up_secret(), works());
+    }
+    scene.expect(delete_secret(), conflict());
+    assert_eq!(scene.reconcile().await, "outdated, requeued");
+}
+
 #[tokio::test]
 async fn a_secret_that_is_not_the_operators_any_more_is_not_deleted() {
     let mut scene = deleting().await;

@@ -78,7 +78,7 @@ async fn a_name_that_is_taken_is_looked_up() {
     scene.expect(look_up_secret(), works());
     scene.expect(write_status(), works());
     assert_eq!(scene.reconcile().await, "failed, requeued");
-    scene.assert_not_ready("SecretConflict", "delete that one");
+    scene.assert_not_ready("SecretConflict", "delete that Secret");
     assert!(scene.broker.calls().is_empty());
 }
 
@@ -100,7 +100,7 @@ async fn a_webhook_that_knows_no_dry_run_does_not_hide_a_foreign_secret() {
     scene.expect(look_up_secret(), works());
     scene.expect(write_status(), works());
     assert_eq!(scene.reconcile().await, "failed, requeued");
-    scene.assert_not_ready("SecretConflict", "delete that one");
+    scene.assert_not_ready("SecretConflict", "delete that Secret");
 }
 
 /// The Secret lost its password, and the broker does not show the credentials again.

@@ -52,17 +52,17 @@ fn what_is_known_is_revoked_unless_the_user_wants_to_keep_it(
     #[case] observed: Observed,
     #[case] expected: Step,
 ) {
-    assert_eq!(wind_up(&observed), expected);
+    assert_eq!(clean_up_vanished(&observed), expected);
 }
 
 /// The remote side may still process the request, so a revocation before that time is not the last one.
 #[test]
 fn a_key_whose_answer_was_lost_is_revoked_until_it_can_not_come_back() {
     let lost = with_round(RunState { given_up: Some((Sequence::FIRST, now())), ..RunState::default() });
-    assert_eq!(wind_up(&lost), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
+    assert_eq!(clean_up_vanished(&lost), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
     let revoked = [(Sequence::FIRST, lost.now)].into();
     let early = with_round(RunState { revoked, ..lost.run });
     assert!(
-        matches!(wind_up(&early), Step::Wait(Wait { requeue: Requeue::At(until), .. }) if until == now() + MINUTE)
+        matches!(clean_up_vanished(&early), Step::Wait(Wait { requeue: Requeue::At(until), .. }) if until == now() + MINUTE)
     );
 }
