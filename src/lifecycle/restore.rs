@@ -19,7 +19,8 @@ decisions! {
     /// The Secret is missing or wrong, so consumers may have no credentials.
     "Restore the Secret", Observed => Step:
 
-    /// Another writer was faster each time. The report has to say whether the Secret still contains credentials that work.
+    /// Another writer was faster each time. The report has to say whether the Secret still contains credentials that
+    /// work.
     look_up_contested_secret,
     /// An attempt failed. Its backoff ends first, unless a key of a request with an unknown outcome has to be revoked.
     wait_for_failed_attempt,

@@ -120,7 +120,7 @@ pub enum RenderError {
         /// The problem, and what to do.
         problem: String,
     },
-    /// A label or annotation that is invalid, too large, or reserved for the operator.
+    /// A label or annotation that is invalid, too large, reserved for the operator, or not admitted by its flags.
     #[error("`spec.secret.{field}` has the key {}, which {problem}", Quoted(.key))]
     Metadata {
         /// `labels` or `annotations`.

@@ -165,7 +165,10 @@ mod tests {
         foreign("another ServiceKey")
     )]
     #[case::restored_twice(created_for_a_third(meta(vec![], Some(OTHER))), former(OTHER, THIRD))]
-    #[case::plain_owner_is_no_claim(meta(vec![reference(OURS, Some(false))], None), foreign("a Secret that does not belong to a ServiceKey"))]
+    #[case::plain_owner_is_no_claim(
+        meta(vec![reference(OURS, Some(false))], None),
+        foreign("a Secret that does not belong to a ServiceKey")
+    )]
     #[case::nothing(ObjectMeta::default(), foreign("a Secret that does not belong to a ServiceKey"))]
     fn a_secret_has_one_holder(#[case] meta: ObjectMeta, #[case] expected: Ownership) {
         assert_eq!(ownership(&meta, &reference(OURS, Some(true))), expected);

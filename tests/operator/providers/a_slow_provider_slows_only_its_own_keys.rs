@@ -88,7 +88,10 @@ async fn a_broker_that_asks_to_be_left_alone_is_left_alone() {
     stage.create_key(NAME).await;
     stage.wait_key(NAME, Reason::RateLimited).await.says("answers 429: slow down");
     stage.create_key("next").await;
-    stage.wait_key("next", Reason::RateLimited).await.says("the remote side asked for a pause (429 or 503); retrying at 20");
+    stage
+        .wait_key("next", Reason::RateLimited)
+        .await
+        .says("the remote side asked for a pause (429 or 503); retrying at 20");
     stage.change_key(NAME, json!({"parameters": {"permissions": "read-only"}})).await;
     let is_told = |key: Option<&ServiceKey>| {
         key.is_some_and(|key| key.message().contains("the remote side asked for a pause (429 or 503)"))
