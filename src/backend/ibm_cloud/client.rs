@@ -311,7 +311,10 @@ impl IbmCloud {
             KeyLookup::HiddenReason(_) => {
                 failed(ErrorClass::Withheld, "its credentials were shown only at its creation")
             }
-            KeyLookup::Removed => failed(ErrorClass::Transient, "was deleted meanwhile; retrying"),
+            KeyLookup::Removed => {
+                let message = format!("bind failed: the key `{name}` was deleted meanwhile; retrying");
+                Err(BackendError::new(ErrorClass::Transient, message))
+            }
             KeyLookup::Absent => Err(self.attempts.not_shown_yet("bind", request)),
         }
     }
