@@ -47,7 +47,7 @@ async fn a_secret_that_was_changed_is_looked_at_before_it_is_deleted() {
     assert_eq!(scene.reconcile().await, "gone, awaits a change");
 }
 
-/// The operator waits for its backoff after as many conflicts as for any other write of the Secret.
+/// After as many conflicts as any other write of the Secret may have, the operator waits for its backoff.
 #[tokio::test]
 async fn a_secret_that_changes_each_time_is_deleted_later() {
     let mut scene = deleting().await;

@@ -1,4 +1,4 @@
-//! Events: published apart from the reconcile, which no failure of theirs holds up.
+//! Events. A separate task publishes them, so a failed event never blocks a reconcile.
 
 use rstest::rstest;
 

@@ -1,4 +1,4 @@
-//! `AddFinalizer` and `RemoveFinalizer`: patches on condition of the version that was read.
+//! `AddFinalizer` and `RemoveFinalizer`: patches with a precondition on the version that the operator read.
 
 use rstest::rstest;
 use serde_json::json;
@@ -46,7 +46,7 @@ async fn no_key_is_created_before_the_finalizer_is_stored(#[case] answer: Answer
     assert_eq!(scene.reconcile().await, "settled, awaits a change");
 }
 
-/// A deleted ServiceKey whose key stays, so that nothing is left to revoke.
+/// A deleted ServiceKey that keeps its key, so that no key is left to revoke.
 fn released() -> KeyFixture {
     service_key().with_finalizer("example.com/audit").finalized().retaining_key().deleting()
 }
@@ -99,7 +99,7 @@ async fn a_conflict_on_the_removal_is_followed_by_one_of_the_new_version() {
     assert_eq!(scene.reconcile().await, "gone, awaits a change");
 }
 
-/// The operator may have removed the finalizer, so the end of the ServiceKey is no news.
+/// The operator may have removed the finalizer, so the deletion of the ServiceKey does not surprise it.
 #[tokio::test]
 async fn a_removal_without_an_answer_counts_as_done_once_the_service_key_is_gone() {
     let mut scene = scene(service_key().finalized().with_key(1).retaining_key().deleting()).await;

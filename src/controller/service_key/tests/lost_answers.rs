@@ -1,4 +1,4 @@
-//! Requests that the API server carries out, and whose answers are lost. The next reconcile finds out what was done, and
+//! The API server carries out a request, but the answer does not arrive. The next reconcile finds the result, and
 //! repeats no other effect.
 
 use super::fixtures::*;
@@ -11,7 +11,7 @@ async fn a_finalizer_that_was_stored_is_found() {
     assert_eq!(scene.reconcile().await, "error, requeued");
     assert!(scene.broker.calls().is_empty());
 
-    // The cache does not show it yet.
+    // The cache does not contain the finalizer yet.
     scene.expect(rehearse_new_secret(), works());
     scene.expect(patch_key(), works());
     assert_eq!(scene.reconcile().await, "outdated, requeued");
@@ -47,7 +47,7 @@ async fn a_secret_that_was_repaired_is_found() {
     scene.expect(replace_secret(), works_unheard());
     assert_eq!(scene.reconcile().await, "error, requeued");
 
-    // The cache shows the edited one.
+    // The cache contains the Secret before the repair.
     scene.expect(read_secret(), works());
     scene.expect(write_status(), works());
     assert_eq!(scene.reconcile().await, "settled, awaits a change");
@@ -61,7 +61,7 @@ async fn a_secret_that_was_deleted_is_found_to_be_gone() {
     scene.expect(delete_secret(), works_unheard());
     assert_eq!(scene.reconcile().await, "error, requeued");
 
-    // The cache shows it.
+    // The cache still contains the Secret.
     scene.expect(delete_secret(), works());
     scene.expect(patch_key(), works());
     assert_eq!(scene.reconcile().await, "gone, awaits a change");
@@ -73,7 +73,7 @@ async fn a_status_that_was_written_is_not_written_again() {
     scene.expect(write_status(), works_unheard());
     assert_eq!(scene.reconcile().await, "error, requeued");
 
-    // The cache does not show it yet.
+    // The cache does not contain the new status yet.
     scene.expect(write_status(), works());
     assert_eq!(scene.reconcile().await, "outdated, requeued");
 
@@ -88,7 +88,7 @@ async fn a_finalizer_that_was_removed_ends_the_service_key() {
     scene.expect(patch_key(), works_unheard());
     assert_eq!(scene.reconcile().await, "error, requeued");
 
-    // The cache shows the ServiceKey.
+    // The cache still contains the ServiceKey.
     scene.expect(look_up_secret(), works());
     scene.expect(patch_key(), works());
     assert_eq!(scene.reconcile().await, "outdated, requeued");

@@ -1,7 +1,8 @@
-//! Scenarios of single reconciles on a mocked API server: which requests each effect sends, and what each failure of the
-//! API server leads to. CONTRIBUTING.md says when to write one.
+//! Scenarios of single reconciles on a mocked API server. They show the requests of each effect, and the outcome of
+//! each failure of the API server. CONTRIBUTING.md explains when to write one.
 //!
-//! A scenario lists the requests that it expects, in order, each with its answer. [`fixtures`] has the words for them.
+//! A scenario lists the requests that it expects, in order, each with its answer. [`fixtures`] contains the functions
+//! for both.
 
 mod end;
 mod events;

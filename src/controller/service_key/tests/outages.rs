@@ -1,11 +1,11 @@
-//! Failures that say nothing of the object: each request is sent again after a backoff, and the reconcile goes on from
-//! there.
+//! Failures that do not depend on the object. The operator repeats each request after a backoff, and the reconcile
+//! continues.
 
 use rstest::rstest;
 
 use super::fixtures::*;
 
-/// Each kind of request that an effect sends.
+/// The kinds of requests that effects send.
 #[derive(Clone, Copy, Debug)]
 enum At {
     LookUp,
@@ -20,12 +20,12 @@ enum At {
     RemoveFinalizer,
 }
 
-/// The requests of a reconcile around the one that fails.
+/// The requests of a reconcile before and after the one that fails.
 struct Course {
     before: Vec<Expected>,
     request: Expected,
     after: Vec<Expected>,
-    /// Those before it that are sent again after the failure.
+    /// The earlier requests that the operator repeats after the failure.
     again: Vec<Expected>,
     outcome: &'static str,
 }
@@ -90,7 +90,7 @@ async fn is_retried(at: At, failure: Answer) {
     assert_eq!(scene.reconcile().await, "error, requeued");
     assert!(scene.broker.calls().is_empty(), "nothing follows the failure");
 
-    // The broker is called from here on.
+    // The rest of the test calls the broker, which needs the real clock.
     tokio::time::resume();
     again.into_iter().chain([request]).chain(after).for_each(|next| scene.expect(next, works()));
     assert_eq!(scene.reconcile().await, outcome);
@@ -117,7 +117,7 @@ async fn an_api_server_in_trouble_is_asked_again(
     is_retried(at, trouble).await;
 }
 
-/// Only a Secret that can't be written is the user's to mend, and has a condition.
+/// The user must correct only a Secret that the API server refuses, so only such a Secret gets a condition.
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_refused_is_repeated(

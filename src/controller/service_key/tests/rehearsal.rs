@@ -1,4 +1,4 @@
-//! `RehearseSecret` and `LookUpSecret`: what is found out about the Secret before there is a key.
+//! `RehearseSecret` and `LookUpSecret`: the operator checks the Secret before it creates a key.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -51,7 +51,7 @@ async fn no_key_is_created_for_a_secret_that_is_refused(#[case] answer: Answer, 
         "the user may delete it at once"
     );
 
-    // No change of a watch shortens the backoff.
+    // A change in the cache does not shorten the backoff.
     scene.cache_catches_up();
     assert_eq!(scene.reconcile().await, "stalled, requeued");
     scene.after_the_backoff();
@@ -103,7 +103,7 @@ async fn a_webhook_that_knows_no_dry_run_does_not_hide_a_foreign_secret() {
     scene.assert_not_ready("SecretConflict", "delete that Secret");
 }
 
-/// The Secret lost its password, and the broker does not show the credentials again.
+/// The Secret has lost its password, and the broker does not return the credentials again.
 #[tokio::test]
 async fn another_key_is_created_only_for_a_secret_that_can_be_written() {
     let mut scene = scene(service_key().finalized().with_key(1)).await.with_lost_password(1);

@@ -1,4 +1,4 @@
-//! Effects at the remote side: what they read at the API server before, and which places they hold meanwhile.
+//! Effects at the remote side: the objects that they read before, and the slots that they occupy meanwhile.
 
 use std::{iter, pin::pin, sync::Arc, time::Duration};
 
@@ -45,7 +45,7 @@ async fn no_key_is_created_without_its_parameters(#[case] answer: Answer, #[case
     assert_eq!(scene.reconcile().await, "settled, awaits a change");
 }
 
-/// The Secret lost its password, and the broker shows the credentials again.
+/// The Secret has lost its password, and the broker returns the credentials again.
 #[tokio::test]
 async fn the_credentials_are_read_again_once_the_parameters_can_be() {
     let mut scene = scene(with_parameters().with_key(1)).await.with_lost_password(1);
@@ -105,7 +105,8 @@ async fn no_words_are_shown_where_the_secrets_to_hide_are_unknown(#[case] answer
     assert!(!status.contains("what is") && !status.contains("correct horse"), "{status}");
 }
 
-/// During the call another reconcile works. After it, another call may begin although no worker is free.
+/// During the call, the worker is free for another reconcile. After the call, the next call may begin even if no worker
+/// is free.
 #[tokio::test]
 async fn the_place_at_the_broker_is_free_before_the_wait_for_a_worker() {
     let mut scene = scene(service_key().finalized()).await;
@@ -134,7 +135,7 @@ async fn the_place_at_the_broker_is_free_before_the_wait_for_a_worker() {
     let next = timeout(Duration::from_secs(10), queue.clone().enter(other.clone()));
     tokio::select! {
         biased;
-        place = next => places.extend(place.expect("the reconcile holds its place while it waits for a worker")),
+        place = next => places.extend(place.expect("the reconcile occupies its slot while it waits for a worker")),
         outcome = &mut reconcile => panic!("{outcome} without a worker"),
     }
     drop(worker);

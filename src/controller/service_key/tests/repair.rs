@@ -1,4 +1,4 @@
-//! `RestoreSecret` and `OmitPrevious`: the operator writes again what it reads in the Secret.
+//! `RestoreSecret` and `OmitPrevious`: the operator writes the Secret again with the content that it reads there.
 
 use serde_json::json;
 
@@ -65,7 +65,7 @@ async fn a_secret_that_is_gone_by_the_time_it_is_read_is_created_again() {
     assert_eq!(scene.broker.calls(), ["GET binding"], "the broker shows the credentials again");
 }
 
-/// The overlap of the first key is over.
+/// The overlap of the first key has ended.
 async fn after_the_overlap() -> Scene {
     let key = service_key().finalized().with_key(2).with_previous_key(1, "2026-11-24T11:59:00Z");
     let key = key.specifying("secret", json!({"previous": "Include"}));

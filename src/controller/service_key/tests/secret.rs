@@ -1,4 +1,4 @@
-//! `WriteSecret`: the credentials stay in hand until the API server has stored them.
+//! `WriteSecret`: the operator keeps the credentials in memory until the API server has stored them.
 
 use rstest::rstest;
 use serde_json::json;
@@ -85,7 +85,7 @@ async fn a_refused_secret_is_reported_and_the_credentials_are_kept(
     scene.expect(write_status(), works());
     assert_eq!(scene.reconcile().await, "settled, awaits a change");
     scene.assert_ready_with(1);
-    assert!(scene.broker.calls().is_empty(), "the key is not asked for again");
+    assert!(scene.broker.calls().is_empty(), "the operator does not request the key again");
 }
 
 #[tokio::test]
@@ -145,7 +145,7 @@ async fn a_secret_that_was_deleted_meanwhile_is_created() {
     scene.assert_ready_with(2);
 }
 
-/// Four attempts, each of which another writer overtakes, and a write of the status.
+/// Four attempts, each of which fails because another writer is faster, and a write of the status.
 async fn four_conflicts() -> Scene {
     let mut scene = holding_the_next_key().await;
     scene.expect(read_secret(), works());
@@ -170,10 +170,10 @@ async fn a_writer_that_is_faster_each_time_is_reported_after_four_attempts() {
     scene.expect(write_status(), works());
     scene.reconcile().await;
     scene.assert_ready_with(2);
-    assert!(scene.broker.calls().is_empty(), "the key is not asked for again");
+    assert!(scene.broker.calls().is_empty(), "the operator does not request the key again");
 }
 
-/// The operator looks the Secret up after the last conflict, too: it still contains key 1.
+/// The operator also reads the Secret after the last conflict: it still contains key 1.
 #[tokio::test]
 async fn a_writer_that_is_faster_does_not_make_the_current_key_unready() {
     let scene = four_conflicts().await;

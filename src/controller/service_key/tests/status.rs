@@ -1,5 +1,5 @@
-//! `Record`, and the status at the end of a reconcile. A status that could not be written is written later, and no other
-//! effect is repeated for it.
+//! `Record`, and the status at the end of a reconcile. After a failed write of the status, the operator repeats the
+//! write and no other effect.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn each_write_names_the_version_that_the_last_one_returned() {
     assert_eq!(scene.reconcile().await, "waiting, awaits a change");
     assert_ne!(scene.key_version(), version);
 
-    // The cache does not show the first write yet.
+    // The cache does not contain the first write yet.
     scene.later(Duration::from_secs(1));
     assert_eq!(scene.reconcile().await, "waiting, awaits a change", "the same status is not written again");
 
@@ -95,7 +95,7 @@ async fn a_key_that_may_exist_is_recorded_before_it_is_revoked(
     assert_eq!(scene.reconcile().await, outcome);
     assert_eq!(scene.broker.calls(), ["PUT binding"], "nothing follows the failure");
 
-    // The next reconcile still knows of the key, and requests no other one before it is revoked.
+    // The next reconcile still knows the key, and revokes it before it requests another one.
     scene.broker.obliges();
     scene.another_writer_edits_the_key(|key| key["metadata"]["labels"] = json!({"team": "a"}));
     scene.expect(write_status().with(record), works());
@@ -122,7 +122,7 @@ async fn the_record_of_a_stored_key_is_not_lost(#[case] answer: Answer, #[case] 
     scene.expect(write_status(), answer);
     assert_eq!(scene.reconcile().await, outcome);
 
-    // Neither the watch of the ServiceKeys nor that of the Secrets has caught up.
+    // The caches of ServiceKeys and of Secrets are both behind.
     let record =
         json!({"status": {"key": {"sequence": 1}, "secret": {"resourceVersion": scene.secret_version()}}});
     scene.expect(write_status().with(record), works());
