@@ -1,5 +1,5 @@
-//! Folders in the user's cache directory, for what takes long to make: it is made once, for all processes and for the
-//! next ones.
+//! Folders in the user's cache directory, for files that take long to build: they are built once, and all later
+//! processes use them.
 
 use std::{
     fs::{self, File},
@@ -10,13 +10,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{FileError, Progress, Step};
 
-/// The folder for things of this kind; `None` where the user has no cache directory.
+/// The folder for this kind of files; `None` if the user has no cache directory.
 pub(crate) fn folder(kind: &str) -> Option<PathBuf> {
     let directories = directories::BaseDirs::new()?;
     Some(directories.cache_dir().join("servicekey-operator").join(kind))
 }
 
-/// What tells things apart that are made from different sources; fit for the name of a folder.
+/// A digest of the sources, to separate results of different sources. It is valid as the name of a folder.
 pub(crate) fn digest(sources: &[&str]) -> String {
     let mut digest = Sha256::new();
     for source in sources {
@@ -29,8 +29,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Makes the folder, where there is none, and locks it: whoever fills it is alone. The lock goes with the file that is
-/// returned, thus also with the process. `what` is for those who wait.
+/// Creates the folder if it does not exist, and locks it, so that only one process fills it. The lock ends when the
+/// returned file is closed, also by the end of the process. `what` describes the wait to the user.
 pub(crate) async fn lock(
     folder: &Path,
     what: &'static str,
@@ -50,7 +50,7 @@ pub(crate) async fn lock(
     }
 }
 
-/// Makes what is finished appear in the folder under this name at once, so that nobody ever uses half of it.
+/// Moves a finished result into the folder under this name in one step, so that no process ever uses half of it.
 pub(crate) fn publish(finished: &Path, folder: &Path, name: &str) -> Result<(), FileError> {
     let path = folder.join(name);
     fs::rename(finished, &path).map_err(FileError::of("move into place", path))

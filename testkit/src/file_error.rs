@@ -1,16 +1,16 @@
-//! Files and processes that can't be worked with.
+//! Errors of files and processes.
 
 use std::{io, path::PathBuf};
 
-/// A file or process could not be worked with.
+/// An operation on a file or process failed.
 #[derive(Debug, thiserror::Error)]
 #[error("can't {doing} `{path}`")]
 pub struct FileError {
-    /// What was attempted.
+    /// The attempted action.
     pub doing: &'static str,
-    /// On what.
+    /// The file.
     pub path: PathBuf,
-    /// Why it failed.
+    /// The cause.
     #[source]
     pub source: io::Error,
 }

@@ -1,5 +1,5 @@
-//! Gates: calls that a test holds until it has done something else. The fake broker has them, and the gateway in
-//! front of the API server.
+//! Gates delay calls until the test has done something else. The fakes have them, and so has the gateway in front of
+//! the API server.
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -12,34 +12,34 @@ use crate::wait::{PATIENCE, WaitError};
 pub enum Moment {
     /// Nothing has happened yet.
     BeforeEffect,
-    /// Everything has happened, and the answer is still to be sent.
+    /// Everything has happened, except that the answer is not sent yet.
     AfterEffect,
 }
 
-/// Holds calls until it is released, cut or dropped.
+/// Delays calls until the test releases, cuts or drops it.
 #[derive(Debug)]
 #[must_use = "a gate that is dropped lets every call through"]
 pub struct Gate(Arc<Bar>);
 
 impl Gate {
-    /// How many calls have come to the gate.
+    /// The number of calls that have arrived at the gate.
     #[must_use]
     pub fn arrivals(&self) -> usize {
         *self.0.arrived.borrow()
     }
 
-    /// Waits until a call has come to the gate.
+    /// Waits until a call has arrived at the gate.
     ///
     /// # Errors
-    /// None came within 30 seconds.
+    /// No call arrived within 30 seconds.
     pub async fn wait_for_arrival(&self) -> Result<(), WaitError> {
         self.wait_for_arrivals(1).await
     }
 
-    /// Waits until this many calls have come to the gate.
+    /// Waits until this many calls have arrived at the gate.
     ///
     /// # Errors
-    /// Fewer came within 30 seconds.
+    /// Fewer arrived within 30 seconds.
     pub async fn wait_for_arrivals(&self, count: usize) -> Result<(), WaitError> {
         let mut arrived = self.0.arrived.subscribe();
         let enough = timeout(PATIENCE, arrived.wait_for(|arrived| *arrived >= count)).await;
@@ -49,13 +49,12 @@ impl Gate {
         }
     }
 
-    /// Lets through what is held, and everything after it.
+    /// Lets the waiting calls and all later ones pass.
     pub fn release(self) {
         drop(self);
     }
 
-    /// Closes the connection of each call that is held, which goes no further than it has come; lets through
-    /// everything after it.
+    /// Closes the connections of the waiting calls, which do not continue. Lets all later calls pass.
     pub fn cut(self) {
         self.0.state.send_replace(State::Cut);
     }
@@ -80,16 +79,16 @@ enum State {
     Cut,
 }
 
-/// What calls come to at a gate.
+/// The side of a gate that calls see.
 #[derive(Debug)]
 pub(crate) struct Bar {
-    /// What it holds, in words.
+    /// The calls that it delays, in words.
     what: String,
     state: watch::Sender<State>,
     arrived: watch::Sender<usize>,
 }
 
-/// Closes the connection of a call, which goes no further.
+/// Closes the connection of a call, which does not continue.
 #[derive(Debug, thiserror::Error)]
 #[error("cut on purpose")]
 pub(crate) struct Cut;
@@ -101,7 +100,7 @@ impl Bar {
 
     pub(crate) async fn pass(&self) -> Result<(), Cut> {
         self.arrived.send_modify(|arrived| *arrived += 1);
-        // An error would mean that the sender is gone, and it lives in `self`.
+        // An error would mean that the sender is dropped, but `self` owns it.
         match self.state.subscribe().wait_for(|state| *state != State::Closed).await.as_deref() {
             Ok(State::Cut) => Err(Cut),
             Ok(State::Open | State::Closed) | Err(_) => Ok(()),
@@ -117,7 +116,7 @@ impl Bar {
     }
 }
 
-/// All gates of one place, each with the calls of kind `K` that it holds.
+/// All gates of one server, each with the calls of kind `K` that it delays.
 #[derive(Debug)]
 pub(crate) struct Gates<K>(Vec<(K, Moment, Arc<Bar>)>);
 
@@ -126,7 +125,7 @@ impl<K: Debug> Gates<K> {
         Self(Vec::new())
     }
 
-    /// Puts up one more.
+    /// Adds a gate.
     pub(crate) fn add(&mut self, kind: K, moment: Moment) -> Gate {
         let what = format!("{kind:?}, {moment:?}");
         let (state, arrived) = (watch::Sender::new(State::Closed), watch::Sender::new(0));
@@ -135,7 +134,7 @@ impl<K: Debug> Gates<K> {
         Gate(bar)
     }
 
-    /// What a call has to pass, where `holds` tells which kinds it is of.
+    /// The gates that a call has to pass; `holds` decides whether a gate's kind matches the call.
     pub(crate) fn on_the_way(&mut self, at: Moment, mut holds: impl FnMut(&mut K) -> bool) -> Vec<Arc<Bar>> {
         self.0.retain(|(.., bar)| bar.is_closed());
         let met = self.0.iter_mut().filter(|(_, moment, _)| *moment == at);

@@ -1,4 +1,4 @@
-//! What GitOps tools and kubectl make of an object: the program in `testkit/gitops-client/`, which has the unmodified
+//! How GitOps tools and kubectl judge an object. The program in `testkit/gitops-client/` contains the unmodified
 //! kstatus library (Flux, Helm 4's `--wait`), the Lua interpreter of Argo CD, and kubectl's code of `wait`.
 
 use serde::Deserialize;
@@ -24,25 +24,25 @@ static SOURCES: Sources = Sources {
     program: OnceCell::const_new(),
 };
 
-/// What is made of one object.
+/// The judgement of one object.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Verdict {
-    /// What kstatus computes: `InProgress`, `Current`, `Failed` or `Terminating`.
+    /// The status of kstatus: `InProgress`, `Current`, `Failed` or `Terminating`.
     pub kstatus: String,
-    /// Why, in its words.
+    /// The message of kstatus.
     pub kstatus_message: String,
-    /// What the health script returns: `Healthy`, `Progressing`, `Degraded` or `Suspended`.
+    /// The result of the health script: `Healthy`, `Progressing`, `Degraded` or `Suspended`.
     pub health: String,
-    /// What Argo CD shows beside it.
+    /// The message that Argo CD shows with it.
     pub health_message: String,
     /// Whether `kubectl wait --for=condition=Ready` would end.
     pub ready: bool,
 }
 
-/// What the tools make of these objects, with this health script of Argo CD.
+/// Judges these objects with all tools and this health script of Argo CD.
 ///
 /// # Errors
-/// [`GoClientError`] says what is missing, how the build ended, or what a tool can't read.
+/// [`GoClientError`] names what is missing, how the build ended, or what a tool can't read.
 pub async fn judge(script: &str, objects: &[Value]) -> Result<Vec<Verdict>, GoClientError> {
     #[derive(Deserialize)]
     struct Report {

@@ -1,4 +1,4 @@
-//! Building a program with Go from the public modules.
+//! Builds a program with Go from the public modules.
 
 use std::{
     fs, io,
@@ -23,14 +23,14 @@ pub(crate) struct Program<'a> {
     pub linker_flags: &'a str,
 }
 
-/// Why a program was not built.
+/// The reason why a program was not built.
 #[derive(Debug)]
 pub(crate) enum BuildError {
-    /// The user has no cache directory to keep the program in.
+    /// The user has no cache directory for the program.
     NoCacheDirectory,
-    /// There is no Go.
+    /// Go is not installed.
     NoGo,
-    /// `go build` failed, and said this at its end.
+    /// `go build` failed, with this end of its output.
     Failed {
         status: ExitStatus,
         output: String,
@@ -45,7 +45,7 @@ impl From<FileError> for BuildError {
 }
 
 impl Program<'_> {
-    /// Where the program is in the cache, in a folder of its own. It is built if it is not there yet.
+    /// The path of the program in the cache, in a folder of its own. Builds it if it is not there yet.
     pub(crate) async fn cached(&self) -> Result<PathBuf, BuildError> {
         let texts: Vec<&str> = self.module.iter().map(|(_, text)| *text).collect();
         let digest = cache::digest(&texts);
@@ -73,7 +73,7 @@ impl Program<'_> {
         progress.step(&Step::Building { binary, version: version.to_owned(), tool: "go", usually });
         let began = Instant::now();
 
-        // In the cache and not in the temporary folder, so that the result can be renamed into place.
+        // A folder in the cache, because a rename from the temporary folder might cross file systems.
         let place = tempfile::tempdir_in(folder).map_err(FileError::of("create a folder in", folder))?;
         for (name, content) in module {
             let path = place.path().join(name);

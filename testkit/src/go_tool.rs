@@ -1,5 +1,5 @@
-//! The real tools that users install and watch the operator with, in pinned versions: Helm, kustomize, Prometheus
-//! and promtool; and the definitions of those custom resources of others that a manifest may be of.
+//! The real tools with which users install and watch the operator, in pinned versions: Helm, kustomize, Prometheus and
+//! promtool. Also the definitions of other projects' custom resources that the operator's manifests contain.
 //!
 //! Each program is built once with Go, and kept in the user's cache directory.
 
@@ -28,10 +28,10 @@ const PROMETHEUS_SUM: &str = include_str!("../prometheus/go.sum");
 const MONITORS_MOD: &str = include_str!("../monitors/go.mod");
 const MONITORS_SUM: &str = include_str!("../monitors/go.sum");
 
-/// The module whose files the definitions of monitors are in.
+/// The module that contains the definitions of monitors.
 const PROMETHEUS_OPERATOR: &str = "github.com/prometheus-operator/prometheus-operator";
 
-/// One of the tools, ready to be run, with a home of its own in which it finds nobody's settings.
+/// A tool that is ready to run. Its home directory is empty, so it finds no settings of the user.
 #[derive(Debug)]
 pub struct GoTool {
     name: &'static str,
@@ -39,17 +39,17 @@ pub struct GoTool {
     home: TempDir,
 }
 
-/// Why a tool could not be had, or did not do what it was asked for.
+/// The reason why a tool is missing or failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GoToolError {
-    /// The user has no cache directory to keep the program in.
+    /// The user has no cache directory for the program.
     #[error("no cache directory to keep `{name}` in: set `HOME` or `XDG_CACHE_HOME`")]
     NoCacheDirectory {
         /// The tool.
         name: &'static str,
     },
-    /// There is no Go.
+    /// Go is not installed.
     #[error(
         "`{name}` has to be prepared, and `go` is not on the `PATH`: install Go {oldest} or newer, on Debian with `apt-get install golang-go`"
     )]
@@ -59,46 +59,46 @@ pub enum GoToolError {
         /// The oldest Go that can build it.
         oldest: &'static str,
     },
-    /// Go did not prepare it.
+    /// Go could not build the tool.
     #[error(
         "go ended with {status} when it prepared `{name}`; check that the Go module proxy can be reached. It said:\n{output}"
     )]
     Build {
         /// The tool.
         name: &'static str,
-        /// How Go ended.
+        /// The exit status of Go.
         status: ExitStatus,
-        /// The end of what it printed.
+        /// The end of its output.
         output: String,
     },
-    /// The tool did not do what it was asked for.
+    /// The tool failed.
     #[error("`{name}` ended with {status}. It said:\n{output}")]
     Refused {
         /// The tool.
         name: &'static str,
-        /// How it ended.
+        /// The exit status.
         status: ExitStatus,
-        /// What it printed.
+        /// The output.
         output: String,
     },
-    /// A definition of others can't be read.
+    /// The definition of another project can't be read.
     #[error("the definition in `{path}` is unreadable: {why}")]
     Definition {
         /// Its file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// A file or the process could not be worked with.
+    /// An operation on a file or the process failed.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
 impl GoTool {
-    /// Helm, built if it is not yet.
+    /// Helm, built if necessary.
     ///
     /// # Errors
-    /// [`GoToolError`] says what is missing, or how the build ended.
+    /// [`GoToolError`] names what is missing, or how the build ended.
     pub async fn helm() -> Result<Self, GoToolError> {
         static HELM: OnceCell<PathBuf> = OnceCell::const_new();
         let program = Program {
@@ -112,10 +112,10 @@ impl GoTool {
         Self::built(&HELM, &program, HELM_MOD).await
     }
 
-    /// kustomize, built if it is not yet.
+    /// kustomize, built if necessary.
     ///
     /// # Errors
-    /// [`GoToolError`] says what is missing, or how the build ended.
+    /// [`GoToolError`] names what is missing, or how the build ended.
     pub async fn kustomize() -> Result<Self, GoToolError> {
         static KUSTOMIZE: OnceCell<PathBuf> = OnceCell::const_new();
         let program = Program {
@@ -129,17 +129,17 @@ impl GoTool {
         Self::built(&KUSTOMIZE, &program, KUSTOMIZE_MOD).await
     }
 
-    /// promtool, built if it is not yet.
+    /// promtool, built if necessary.
     ///
     /// # Errors
-    /// [`GoToolError`] says what is missing, or how the build ended.
+    /// [`GoToolError`] names what is missing, or how the build ended.
     pub async fn promtool() -> Result<Self, GoToolError> {
         static PROMTOOL: OnceCell<PathBuf> = OnceCell::const_new();
         let package = "github.com/prometheus/prometheus/cmd/promtool";
         Self::built(&PROMTOOL, &of_prometheus("promtool", package), PROMETHEUS_MOD).await
     }
 
-    /// Prepared once for all tests of this process, however many begin at once.
+    /// Builds it once for all tests of this process, even if many begin at once.
     async fn built(
         place: &OnceCell<PathBuf>,
         program: &Program<'_>,
@@ -152,10 +152,10 @@ impl GoTool {
         Ok(Self { name, program, home })
     }
 
-    /// Runs the tool to its end, and gives what it printed.
+    /// Runs the tool, and returns its output.
     ///
     /// # Errors
-    /// [`GoToolError::Refused`] with all that it said, on both streams.
+    /// [`GoToolError::Refused`] with all its output, of both streams.
     pub async fn run<A: AsRef<OsStr>>(
         &self,
         arguments: impl IntoIterator<Item = A>,
@@ -163,7 +163,7 @@ impl GoTool {
         self.end(self.command(arguments, None)).await
     }
 
-    /// The same, in the cluster of a kubeconfig.
+    /// Runs the tool against the cluster of a kubeconfig.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -175,7 +175,7 @@ impl GoTool {
         self.end(self.command(arguments, kubeconfig)).await
     }
 
-    /// The same, with this on the tool's standard input.
+    /// Runs the tool with this standard input.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -233,10 +233,10 @@ fn of_prometheus(binary: &'static str, package: &'static str) -> Program<'static
     }
 }
 
-/// The definitions of ServiceMonitor and PodMonitor, as the Prometheus operator has them.
+/// The definitions of ServiceMonitor and PodMonitor of the Prometheus operator.
 ///
 /// # Errors
-/// [`GoToolError`] says what is missing.
+/// [`GoToolError`] names what is missing.
 pub async fn monitor_definitions() -> Result<Vec<CustomResourceDefinition>, GoToolError> {
     let folder = module_folder(PROMETHEUS_OPERATOR, MONITORS_MOD, MONITORS_SUM).await?;
     let definition = |kind: &str| {
@@ -248,7 +248,7 @@ pub async fn monitor_definitions() -> Result<Vec<CustomResourceDefinition>, GoTo
     ["servicemonitors", "podmonitors"].into_iter().map(definition).collect()
 }
 
-/// Where the files of a module are, which Go fetches where it has not yet, and checks.
+/// The folder with the files of a module. Go downloads the module if necessary, and verifies it.
 async fn module_folder(
     module: &'static str,
     go_mod: &'static str,

@@ -1,9 +1,9 @@
 //! A server process that can't outlive this one.
 //!
-//! Each server is the child of a small shell whose stdin is a pipe held here. Nothing is ever
-//! written to it: when this process ends, by SIGKILL too, the kernel closes the pipe, the shell
-//! reads the end and kills the server. The handles are those of `std`, because a shared plane is
-//! used from the runtimes of many tests and must depend on none.
+//! Each server is the child of a small shell whose stdin is a pipe from this process. This process never writes to it.
+//! When this process ends, also by SIGKILL, the kernel closes the pipe. The shell reads the end and kills the server.
+//! The handles are those of `std`: the runtimes of many tests use a shared plane, and it must not depend on any of
+//! them.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -18,8 +18,8 @@ use tokio::time::sleep;
 
 use crate::FileError;
 
-/// Runs all but its first argument until that ends or stdin does, and ends as it did. The first
-/// argument is the signal to end it with.
+/// Runs the command until it ends or stdin ends, and exits with its status. The first argument is the signal that ends
+/// it; the others are the command.
 const SUPERVISOR: &str = r#"
 signal=$1; shift
 exec 3<&0
@@ -31,25 +31,25 @@ kill "$watch" 2>/dev/null
 exit "$status"
 "#;
 
-/// How much of a log goes into an error, in lines.
+/// The number of a log's last lines in an error.
 const TAIL_LINES: usize = 20;
-/// How long a server may take to become ready, in seconds.
+/// The time limit for a server to become ready, in seconds.
 pub(crate) const START_SECONDS: u64 = 60;
-/// Between two looks at a server that is starting.
+/// The time between two checks of a server that is starting.
 pub(crate) const LOOK: Duration = Duration::from_millis(50);
 
-/// Why a server can't be used.
+/// The reason why a server can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
-    /// A file or the process itself could not be worked with.
+    /// An operation on a file or the process failed.
     #[error(transparent)]
     File(#[from] FileError),
     /// A server ended before it was ready.
     #[error("`{server}` ended with {status} before it was ready; its log ends with:\n{log}")]
     Ended {
-        /// Which server.
+        /// The server.
         server: &'static str,
-        /// How it ended.
+        /// The exit status.
         status: ExitStatus,
         /// The end of its log.
         log: String,
@@ -57,9 +57,9 @@ pub enum ProcessError {
     /// A server did not become ready in time.
     #[error("`{server}` was not ready after {seconds} s; its log ends with:\n{log}")]
     NotReady {
-        /// Which server.
+        /// The server.
         server: &'static str,
-        /// How long it was waited for, in seconds.
+        /// The time limit, in seconds.
         seconds: u64,
         /// The end of its log.
         log: String,
@@ -67,28 +67,28 @@ pub enum ProcessError {
 }
 
 impl ProcessError {
-    /// A server lost the race for its port, so that another port may do.
+    /// Whether the server lost the race for its port, so that another port may work.
     pub(crate) fn is_port_taken(&self) -> bool {
         matches!(self, Self::Ended { log, .. } if log.to_lowercase().contains("address already in use"))
     }
 }
 
-/// Who runs a server, and how it is ended.
+/// The account of a server, and the signal that ends it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manner {
-    /// Whoever runs this process, unless another account is named. Only root can name one.
+    /// The account that runs this process, unless another is named. Only root can name another.
     pub(crate) account: Option<Account>,
     /// The signal, without `SIG`.
     pub(crate) end: &'static str,
 }
 
 impl Manner {
-    /// As this process's own user, to be killed. The data are thrown away, so nothing is gained by a
-    /// gentler signal, which would let open connections delay the end.
+    /// The server runs as this process's own user, and SIGKILL ends it. Its data are deleted, so a gentler signal has
+    /// no advantage: open connections would delay it.
     pub(crate) const DEFAULT: Self = Self { account: None, end: "KILL" };
 }
 
-/// An account of this machine, by its numbers.
+/// An account of this machine, by its numeric ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
     pub(crate) user: u32,
@@ -96,13 +96,13 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Makes a command run as this account, in a folder that every account can enter.
+    /// Runs a command as this account, in a folder that every account can enter.
     pub(crate) fn run(self, command: &mut Command) {
         command.uid(self.user).gid(self.group).current_dir("/");
     }
 }
 
-/// A running server; dropping it ends the server and waits until it is gone.
+/// A running server; dropping it ends the server and waits for its end.
 #[derive(Debug)]
 pub(crate) struct Process {
     name: &'static str,
@@ -121,7 +121,7 @@ impl Process {
         Self::start_in(Manner::DEFAULT, name, program, arguments, log)
     }
 
-    /// The same in another manner.
+    /// Starts `program` with another account or signal.
     pub(crate) fn start_in(
         Manner { account, end }: Manner,
         name: &'static str,
@@ -140,7 +140,7 @@ impl Process {
             .args(["-c", SUPERVISOR, name, end].map(OsStr::new))
             .arg(program)
             .args(arguments)
-            // Ctrl-C at the terminal must reach only this process: the shells see the pipe close.
+            // Ctrl-C in the terminal must reach only this process: the shells notice the closed pipe.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(output)
@@ -150,7 +150,7 @@ impl Process {
         Ok(Self { name, log, supervisor })
     }
 
-    /// The error to report when the server has ended, which it never should by itself.
+    /// The error if the server has ended, which it never should without a signal.
     pub(crate) fn check(&mut self) -> Result<(), ProcessError> {
         match self.supervisor.try_wait() {
             Ok(None) => Ok(()),
@@ -159,7 +159,7 @@ impl Process {
         }
     }
 
-    /// Waits until the log holds what is looked for.
+    /// Waits until the log contains a match.
     pub(crate) async fn until_logged<T>(
         &mut self,
         find: impl Fn(&str) -> Option<T>,
@@ -179,12 +179,12 @@ impl Process {
         ProcessError::Ended { server: self.name, status, log: self.log_tail() }
     }
 
-    /// The error to report when the server should have been ready long ago.
+    /// The error of a server that did not become ready in time.
     pub(crate) fn not_ready(&self) -> ProcessError {
         ProcessError::NotReady { server: self.name, seconds: START_SECONDS, log: self.log_tail() }
     }
 
-    /// Everything the server printed so far.
+    /// The server's output so far.
     pub(crate) fn log(&self) -> String {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
@@ -197,12 +197,12 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         drop(self.supervisor.stdin.take());
-        // The supervisor can only have ended already, and then there is nothing to wait for.
+        // It fails only if the supervisor has already ended.
         let _ = self.supervisor.wait();
     }
 }
 
-/// The last lines of what a process printed.
+/// The last lines of a process's output.
 pub(crate) fn tail(output: &str) -> String {
     let lines: Vec<&str> = output.lines().collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")

@@ -1,56 +1,56 @@
-//! Telling whoever waits what takes so long.
+//! Progress reports for a user who waits.
 
 use std::{fmt, time::Duration};
 
-/// What is being done to get what a test runs against.
+/// A step in the preparation of a test's surroundings.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Step {
     /// Another process is filling the cache; this one waits for it.
     WaitingForCache {
-        /// With what.
+        /// The content of the cache.
         what: &'static str,
     },
     /// The official archive is being downloaded.
     Downloading {
-        /// From where.
+        /// The URL.
         url: String,
     },
-    /// The official archive can't be used, so the servers are built.
+    /// The official archive can't be used, so the test kit builds the servers.
     NoArchive {
-        /// Why not.
+        /// The reason.
         why: String,
     },
-    /// A build was started.
+    /// A build has begun.
     Building {
-        /// What is built.
+        /// The program.
         binary: &'static str,
-        /// Which version of it.
+        /// Its version.
         version: String,
-        /// With which tool.
+        /// The build tool.
         tool: &'static str,
-        /// How long that takes on a small machine, the first time.
+        /// The usual duration on a small machine, the first time.
         usually: &'static str,
     },
-    /// The build is still at work.
+    /// The build is not finished yet.
     StillBuilding {
-        /// What is built.
+        /// The program.
         binary: &'static str,
-        /// Since when.
+        /// The time since its start.
         elapsed: Duration,
     },
-    /// The result is in the cache from now on.
+    /// The result is now in the cache.
     Built {
-        /// What was built.
+        /// The program.
         binary: &'static str,
-        /// How long it took.
+        /// The duration.
         elapsed: Duration,
     },
-    /// Something ended and its folder stays.
+    /// Something ended, and its folder is kept.
     Kept {
-        /// What ended.
+        /// The thing that ended.
         what: &'static str,
-        /// Where the logs are.
+        /// The folder with the logs.
         folder: std::path::PathBuf,
     },
 }
@@ -81,9 +81,9 @@ impl fmt::Display for Step {
     }
 }
 
-/// Where the [`Step`]s are told.
+/// The receiver of the [`Step`]s.
 pub trait Progress: Send + Sync {
-    /// Called at each step, and every 15 s during one that is long.
+    /// Called at each step, and every 15 s during a long one.
     fn step(&self, step: &Step);
 }
 
@@ -93,7 +93,7 @@ impl<F: Fn(&Step) + Send + Sync> Progress for F {
     }
 }
 
-/// One line per step on stderr; what everything here uses unless told otherwise.
+/// One line for each step on stderr: the default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stderr;
 

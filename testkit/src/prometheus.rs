@@ -7,7 +7,7 @@ use crate::go_tool::{GoTool, GoToolError};
 /// Runs promtool with this standard input, and returns its output. Builds it first if necessary.
 ///
 /// # Errors
-/// [`GoToolError`] says what is missing, how the build ended, or what promtool found wrong.
+/// [`GoToolError`] names what is missing, how the build ended, or what promtool found wrong.
 pub async fn promtool(arguments: &[&str], input: &str) -> Result<String, GoToolError> {
     GoTool::promtool().await?.run_on(arguments, input).await
 }

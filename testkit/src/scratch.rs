@@ -1,8 +1,7 @@
-//! The folder of what runs for a test: data, keys and logs.
+//! The folder of a test's server: data, keys and logs.
 //!
-//! The shared plane is a static and never dropped, and a test process may be killed, so the folder
-//! is removed by a shell that outlives this process and waits for its pipe to close, as those in
-//! `process.rs` do.
+//! The shared plane is a static, which Rust never drops, and a test process may be killed. Therefore a shell removes
+//! the folder. It outlives this process and waits for the end of its pipe, like the shells in `process.rs`.
 
 use std::{
     io::Write as _,
@@ -14,8 +13,8 @@ use std::{
 
 use crate::{FileError, Progress, Step};
 
-/// Removes `$1` once stdin ends, unless told to keep it. Servers that are being killed at the same
-/// moment may still add files, hence the repetition.
+/// Removes `$1` at the end of stdin, unless stdin contains a request to keep it. Servers that are being killed at the
+/// same moment may still add files, hence the repetition.
 const JANITOR: &str = r#"
 read -r order
 [ "$order" = keep ] && exit 0
@@ -25,7 +24,7 @@ for attempt in 1 2 3 4 5 6 7 8 9 10; do
 done
 "#;
 
-/// A folder that goes when this value or this process does.
+/// A folder that is removed with this value or at the end of this process.
 pub(crate) struct Scratch {
     what: &'static str,
     path: PathBuf,
@@ -35,7 +34,7 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// A new, empty folder that only this user can read. `what` runs there, in words.
+    /// Creates an empty folder that only this user can read. `what` describes the server in it.
     pub(crate) fn new(what: &'static str, progress: Arc<dyn Progress>) -> Result<Self, FileError> {
         let temporary = std::env::temp_dir();
         let folder = tempfile::Builder::new()
@@ -53,7 +52,7 @@ impl Scratch {
             .map_err(FileError::of("start", "sh"))?;
         let mut scratch = Self { what, path: folder.keep(), janitor, keep: false, progress };
         if std::env::var_os("TESTKIT_KEEP").is_some_and(|value| !value.is_empty() && value != "0") {
-            // At once and not in `drop`, which a static never reaches.
+            // Now and not in `drop`, which Rust never calls for a static.
             scratch.keep();
         }
         Ok(scratch)

@@ -1,4 +1,4 @@
-//! Build tools, which take long and must not look like a hang.
+//! Runs build tools. They take long and must not look like a hang.
 
 use std::{
     io,
@@ -14,11 +14,10 @@ use tokio::{
 
 use crate::{Progress, Step};
 
-/// How often work that goes on is mentioned.
+/// The interval of reports during a long step.
 const REMINDER: Duration = Duration::from_secs(15);
 
-/// Runs a tool that builds `binary` to its end, and says from time to time that it is still at work. What the tool
-/// prints is in the output.
+/// Runs a tool that builds `binary`, and reports from time to time that it still runs. Returns the tool's output.
 pub(crate) async fn run(
     tool: &mut Command,
     binary: &'static str,

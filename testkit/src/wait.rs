@@ -1,8 +1,8 @@
-//! How long a test waits for what should happen, and what it is told when that was in vain.
+//! The time limit of a test's waits, and their error.
 
 use std::time::Duration;
 
-/// How long a test waits for something that should happen.
+/// The time limit for an event that a test waits for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Something did not happen in time.

@@ -1,4 +1,4 @@
-//! How clients reach a plane: its address, the authority they trust, and their token.
+//! The means to reach a plane: its address, the authority that clients trust, and their token.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(super) struct Access {
 
 impl Access {
     pub(super) fn new(port: u16, certificates: &Certificates) -> Result<Self, Error> {
-        // Fails when somebody was first, which is as good.
+        // It fails if other code was first, which has the same effect.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let server = format!("https://127.0.0.1:{port}");
         Ok(Self {
@@ -33,17 +33,17 @@ impl Access {
         })
     }
 
-    /// Where the API server listens.
+    /// The address of the API server.
     pub(super) fn url(&self) -> String {
         self.server.to_string().trim_end_matches('/').to_owned()
     }
 
-    /// A client of its own, as it is bound to the runtime that it is made in.
+    /// A new client. It is bound to the runtime that creates it.
     pub(super) fn client(&self, user: &User) -> Result<Client, Error> {
         Client::try_from(self.config(user)).map_err(Error::kubernetes("make a client"))
     }
 
-    /// What such a client is made from.
+    /// The configuration of such a client.
     pub(super) fn config(&self, user: &User) -> Config {
         let mut config = Config::new(self.server.clone());
         config.root_cert = Some(vec![self.authority_der.clone()]);
@@ -52,7 +52,7 @@ impl Access {
         config
     }
 
-    /// The same in a file, for other processes.
+    /// The same configuration as a file, for other processes.
     pub(super) fn kubeconfig(&self, user: &User) -> Result<String, Error> {
         let plane = "testkit".to_owned();
         let kubeconfig = Kubeconfig {

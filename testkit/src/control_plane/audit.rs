@@ -1,9 +1,9 @@
-//! What the API server was asked, and by whom.
+//! The requests that the API server received, and their users.
 //!
-//! The log is complete for what has been answered: it is written in blocking mode, and a request's
-//! entry before its handler returns. An answer ends only then, because the API server announces no
-//! length in advance. A client that has read an answer to its end therefore finds the request here;
-//! one that opened a watch finds it once the answer has begun.
+//! The log contains every request that the API server has answered. The server writes it in blocking mode, and writes
+//! the entry of a request before its handler returns. An answer ends only then, because the server does not announce
+//! its length in advance. Therefore a client that has read a whole answer finds the request here. A client that opened
+//! a watch finds it once the answer has begun.
 
 use std::{collections::HashMap, fmt, fs, io, ops::Deref, path::PathBuf};
 
@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{Error, User};
 
-/// Reads the audit log of a plane. Only users from [`ControlPlane::new_user`] are in it.
+/// Reads the audit log of a plane. It contains only users from [`ControlPlane::new_user`].
 ///
 /// [`ControlPlane::new_user`]: super::ControlPlane::new_user
 #[derive(Clone, Debug)]
@@ -24,11 +24,11 @@ impl AuditLog {
         Self { path }
     }
 
-    /// Everything that the user has asked for, each request once, in the order of the first entry:
-    /// when it was answered, for watches when they began.
+    /// All requests of the user, each once, in the order of their first entries. The first entry of a watch is from its
+    /// start, that of any other request from its answer.
     ///
     /// # Errors
-    /// When the log can't be read, or holds a line that is no entry.
+    /// The log can't be read, or one of its lines is not an entry.
     pub fn requests(&self, user: &User) -> Result<Requests, Error> {
         match fs::read_to_string(&self.path) {
             Ok(log) => parse(&log, &user.name),
@@ -45,35 +45,35 @@ pub struct Request {
     pub audit_id: String,
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`.
     pub verb: String,
-    /// The API group; empty for the core group and for paths that are no resource.
+    /// The API group; empty for the core group and for paths that are not of a resource.
     pub group: String,
-    /// The plural, such as `secrets`; empty for paths that are no resource, such as `/version`.
+    /// The plural, such as `secrets`; empty for paths that are not of a resource, such as `/version`.
     pub resource: String,
     /// Such as `status`; mostly empty.
     pub subresource: String,
-    /// Empty for what is cluster-wide and for requests about all namespaces.
+    /// Empty for cluster-wide resources and for requests about all namespaces.
     pub namespace: String,
-    /// Empty for requests about many objects, and for creations with a generated name.
+    /// Empty for requests about many objects, and for objects with a generated name.
     pub name: String,
-    /// The HTTP status, if there was one.
+    /// The HTTP status, if there is one.
     pub code: Option<u16>,
-    /// How far it has come: `ResponseComplete`, or `ResponseStarted` for a watch that is open.
+    /// The progress of the request: `ResponseComplete`, or `ResponseStarted` for an open watch.
     pub stage: String,
-    /// What the client calls itself.
+    /// The client's `User-Agent`.
     pub user_agent: String,
     /// Path and query.
     pub request_uri: String,
 }
 
 impl Request {
-    /// It changed something, or would have if it had been allowed.
+    /// Whether the request changes something, or would if the user were allowed to.
     #[must_use]
     pub fn is_write(&self) -> bool {
         !self.is_dry_run()
             && matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection")
     }
 
-    /// The API server stored nothing of it.
+    /// Whether the API server stored nothing of the request.
     #[must_use]
     pub fn is_dry_run(&self) -> bool {
         self.query("dryRun") == Some("All")
@@ -85,7 +85,7 @@ impl Request {
         matches!(self.verb.as_str(), "get" | "list")
     }
 
-    /// A watch, with or without the objects that exist at its begin.
+    /// A watch, with or without the objects that exist at its start.
     #[must_use]
     pub fn is_watch(&self) -> bool {
         self.verb == "watch"
@@ -97,7 +97,7 @@ impl Request {
         self.is_watch() && self.query("sendInitialEvents") == Some("true")
     }
 
-    /// Which objects a list or watch is about: path and selectors, without paging and versions.
+    /// The objects that a list or watch selects: path and selectors, without paging and versions.
     fn selection(&self) -> (&str, Option<&str>, Option<&str>) {
         let path = self.request_uri.split('?').next().unwrap_or_default();
         (path, self.query("labelSelector"), self.query("fieldSelector"))
@@ -123,26 +123,25 @@ impl fmt::Display for Request {
     }
 }
 
-/// Requests of one user. Its `Display`, one line per request, is made for assertion messages.
+/// Requests of one user. Its `Display` prints one line for each request, for assertion messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requests(Vec<Request>);
 
 impl Requests {
-    /// Only those that change something.
+    /// Only requests that change something.
     #[must_use]
     pub fn writes(self) -> Self {
         self.only(Request::is_write)
     }
 
-    /// Only `get` and `list`. The lists that fill the cache of a watch are among them, unless
+    /// Only `get` and `list`. They include the lists that fill the cache of a watch, unless
     /// [`besides_watches_and_events`](Self::besides_watches_and_events) comes first.
     #[must_use]
     pub fn reads(self) -> Self {
         self.only(Request::is_read)
     }
 
-    /// Without what any operator does all the time: watches, the lists of the same objects with
-    /// which a watch's cache is filled, and events.
+    /// Without the constant requests of any operator: watches, the lists that fill their caches, and events.
     #[must_use]
     pub fn besides_watches_and_events(self) -> Self {
         let watches = self.clone().only(Request::is_watch);
@@ -153,25 +152,25 @@ impl Requests {
         })
     }
 
-    /// Only those about a resource, by its plural.
+    /// Only requests about a resource, by its plural.
     #[must_use]
     pub fn of(self, resource: &str) -> Self {
         self.only(|request| request.resource == resource)
     }
 
-    /// Only those in a namespace.
+    /// Only requests in a namespace.
     #[must_use]
     pub fn within(self, namespace: &str) -> Self {
         self.only(|request| request.namespace == namespace)
     }
 
-    /// Only those that an earlier reading did not have.
+    /// Only requests that an earlier reading did not contain.
     #[must_use]
     pub fn since(self, earlier: &Self) -> Self {
         self.only(|request| earlier.iter().all(|other| other.audit_id != request.audit_id))
     }
 
-    /// Only those for which `keep` is true.
+    /// Only requests for which `keep` is true.
     #[must_use]
     pub fn only(mut self, keep: impl FnMut(&Request) -> bool) -> Self {
         self.0.retain(keep);
@@ -202,7 +201,7 @@ impl fmt::Display for Requests {
     }
 }
 
-/// The fields of an `audit.k8s.io/v1` Event that are used.
+/// The used fields of an `audit.k8s.io/v1` Event.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
@@ -240,10 +239,10 @@ struct Status {
     code: Option<u16>,
 }
 
-/// The last line may be half written, and is then of a request that has not been answered.
+/// The last line may be incomplete. Its request has not been answered then.
 fn parse(log: &str, user: &str) -> Result<Requests, Error> {
     let complete = log.rsplit_once('\n').map_or("", |(complete, _)| complete);
-    // Reading every entry of every test's user would be slow in a shared plane.
+    // A shared plane has many users, so parsing the entries of all of them would be slow.
     let name = format!("\"username\":\"{user}\"");
     let mut requests = Vec::new();
     let mut places = HashMap::new();
@@ -254,7 +253,7 @@ fn parse(log: &str, user: &str) -> Result<Requests, Error> {
             continue;
         }
         let request = Request::from(entry);
-        // A watch has an entry when it begins and one when it ends.
+        // A watch has one entry for its start and one for its end.
         match places.get(&request.audit_id) {
             Some(&place) => requests[place] = request,
             None => {

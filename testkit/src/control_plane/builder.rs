@@ -1,4 +1,4 @@
-//! From nothing to a plane that answers.
+//! Builds and starts a plane.
 
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ use super::{
 };
 use crate::scratch::Scratch;
 
-/// How often other ports are tried.
+/// The number of attempts with other ports.
 const PORT_ATTEMPTS: usize = 5;
-/// How many users there are unless the builder is told otherwise: one for each test of a program.
+/// The default number of users: enough for one in each test of a program.
 const USERS: usize = 2000;
 
-/// What a plane shall be like; from [`ControlPlane::builder`].
+/// The options of a plane; from [`ControlPlane::builder`].
 pub struct Builder {
     controller_manager: bool,
     oldest: bool,
@@ -45,58 +45,59 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Whether garbage is collected, deleted namespaces come to their end, and aggregated roles such
-    /// as `edit` are filled. Off by default.
+    /// Whether the plane collects garbage, completes the deletion of namespaces, and fills aggregated roles such as
+    /// `edit`. Off by default.
     #[must_use]
     pub fn with_controller_manager(mut self, wanted: bool) -> Self {
         self.controller_manager = wanted;
         self
     }
 
-    /// Whether the API server is of the oldest version that the chart admits, instead of the newest. Off by default.
+    /// Whether the plane runs the oldest API server that the chart admits, instead of the newest. Off by default.
     #[must_use]
     pub fn oldest_kubernetes(mut self, wanted: bool) -> Self {
         self.oldest = wanted;
         self
     }
 
-    /// How many users [`ControlPlane::new_user`] can hand out. 2000 by default.
+    /// The number of users that [`ControlPlane::new_user`] can return. 2000 by default.
     #[must_use]
     pub fn users(mut self, users: usize) -> Self {
         self.users = users;
         self
     }
 
-    /// Where the API server listens on the loopback interface: here or nowhere. A free port by default.
+    /// The port of the API server on the loopback interface. If it is not free, the start fails. A free port by
+    /// default.
     #[must_use]
     pub fn api_port(mut self, port: u16) -> Self {
         self.api_port = Some(port);
         self
     }
 
-    /// Who is told what takes so long. Lines on stderr by default.
+    /// The receiver of progress reports. Lines on stderr by default.
     #[must_use]
     pub fn progress(mut self, progress: impl Progress + 'static) -> Self {
         self.progress = Arc::new(progress);
         self
     }
 
-    /// The URL of another index of envtest archives, such as a mirror's.
+    /// The URL of another index of envtest archives, for example on a mirror.
     #[must_use]
     pub fn archive_index(mut self, url: impl Into<String>) -> Self {
         self.archive_index = url.into();
         self
     }
 
-    /// Starts the plane and waits until it is ready: some seconds once the binaries are there,
+    /// Starts the plane and waits until it is ready. This takes some seconds if the binaries are in the cache, and
     /// minutes if they have to be built.
     ///
     /// # Errors
-    /// [`Error`] says what is missing, or holds the end of the log of the server that failed.
+    /// [`Error`] names what is missing, or contains the end of the failed server's log.
     pub async fn start(self) -> Result<ControlPlane, Error> {
         let Self { controller_manager, oldest, users, api_port, archive_index, progress } = self;
         if api_port.is_some() {
-            // Said before the minutes that the binaries may take.
+            // A port that is in use is reported before the binaries take minutes.
             free_ports([api_port])?;
         }
         // The download below needs it, as every client does.
@@ -110,8 +111,8 @@ impl Builder {
     }
 }
 
-/// Ports that are free when they are picked may be taken when they are used, so a few are tried. A port that
-/// was asked for stays: once somebody else has it, picking fails.
+/// A free port may be in use when a server starts, so the start tries several. A port that the caller requested does
+/// not change: the start fails once another process uses it.
 async fn start_on_free_ports(
     binaries: Binaries,
     users: usize,
@@ -127,7 +128,7 @@ async fn start_on_free_ports(
     }
 }
 
-/// One start with one choice of ports. What was started is killed if anything fails.
+/// One start with one choice of ports. On a failure it kills the servers that it has started.
 async fn start_once(
     binaries: Binaries,
     users: usize,
@@ -162,8 +163,8 @@ mod tests {
 
     use super::*;
 
-    /// Another process writes it: a test that forks at this moment would inherit an open file,
-    /// which then can't be executed.
+    /// A separate process writes the file: a test that forks at this moment would inherit an open file, which then
+    /// can't be executed.
     fn executable(path: PathBuf, script: &str) -> PathBuf {
         let status = std::process::Command::new("sh")
             .args(["-c", r#"printf '#!/bin/sh\n%s\n' "$2" >"$1" && chmod +x "$1""#, "write"])
@@ -175,7 +176,7 @@ mod tests {
         path
     }
 
-    /// Why a plane with these servers does not start.
+    /// The error of a plane with these servers.
     async fn failure(folder: &Path, etcd: &str, api_server: &str) -> Error {
         let binaries = Binaries {
             etcd: executable(folder.join("etcd"), etcd),

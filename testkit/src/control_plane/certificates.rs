@@ -1,12 +1,12 @@
-//! The keys of one plane: a certificate authority that clients trust and nobody else does, the API
-//! server's certificate, and the key that signs service-account tokens.
+//! The keys of one plane: a certificate authority that only its clients trust, the API server's certificate, and the
+//! key that signs service account tokens.
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
 
-/// Keys and certificates, in PEM except where a name says otherwise.
+/// Keys and certificates, in PEM unless a name states another form.
 pub(super) struct Certificates {
     pub(super) authority: String,
     pub(super) authority_der: Vec<u8>,
@@ -17,7 +17,7 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
-    /// Makes all of them anew.
+    /// Creates new keys and certificates.
     pub(super) fn new() -> Result<Self, rcgen::Error> {
         let authority_key = KeyPair::generate()?;
         let mut authority = CertificateParams::new(Vec::new())?;

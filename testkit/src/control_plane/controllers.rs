@@ -1,4 +1,4 @@
-//! The garbage collector and the other controllers, and what they must know of.
+//! The garbage collector and the other controllers, and the definitions that they must know.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::{Error, access::Access, servers::Site, users::Users};
 use crate::process::Process;
 
-/// How long a definition may take to be served, in seconds.
+/// The time limit for a definition to be served, in seconds.
 const ESTABLISH_SECONDS: u64 = 30;
 
 /// The controller manager, if there is one, and the definitions that it knows.
@@ -31,7 +31,7 @@ impl Controllers {
         Ok(controllers)
     }
 
-    /// Starts the controllers, again if they run, and waits until they are at work.
+    /// Starts the controllers, or restarts them, and waits until they work.
     async fn restart(&mut self, site: &Site, access: &Access, users: &Users) -> Result<(), Error> {
         drop(self.process.take());
         self.starts += 1;
@@ -43,9 +43,8 @@ impl Controllers {
         Ok(())
     }
 
-    /// Applies the definitions that are not as they were applied last, waits until they are served and
-    /// tells the garbage collector, which looks for new resources only every 30 s: too late for a test,
-    /// so it is started again.
+    /// Applies the definitions that have changed since the last call, and waits until they are served. Then it restarts
+    /// the garbage collector, which finds new resources only every 30 s: too late for a test.
     pub(super) async fn install(
         &mut self,
         definitions: &[CustomResourceDefinition],
@@ -79,7 +78,7 @@ impl Controllers {
     }
 }
 
-/// Applies one definition and waits until discovery shows it and its objects can be watched.
+/// Applies one definition. Waits until discovery shows it and its objects can be watched.
 async fn establish(client: &Client, definition: &CustomResourceDefinition) -> Result<(), Error> {
     let name = definition.name_any();
     let failed = || Error::kubernetes(format!("install `{name}`"));
@@ -105,7 +104,8 @@ async fn establish(client: &Client, definition: &CustomResourceDefinition) -> Re
         let kind = GroupVersionKind::gvk(&spec.group, &version.name, &spec.names.kind);
         let resource = ApiResource::from_gvk_with_plural(&kind, &spec.names.plural);
         let objects: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        // The first watches may be refused, and are repeated only a second later: here, and not by whom is timed.
+        // The API server may refuse the first watches, and clients repeat them only after a second. This wait happens
+        // here, and not in a test that measures time.
         drop(objects.watch(&WatchParams::default(), "0").await.map_err(failed())?);
     }
     Ok(())

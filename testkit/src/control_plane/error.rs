@@ -1,14 +1,14 @@
-//! What can go wrong while a control plane is started or used, each with what to do about it.
+//! The errors of starting and using a control plane. Each one names the next step.
 
 use std::{io, path::PathBuf, process::ExitStatus};
 
 use crate::{FileError, ProcessError};
 
-/// Why a control plane could not be started or used.
+/// The reason why a control plane could not be started or used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// `$KUBEBUILDER_ASSETS` was set, to a folder without the servers.
+    /// `$KUBEBUILDER_ASSETS` names a folder without the servers.
     #[error(
         "`KUBEBUILDER_ASSETS` names `{folder}`, which holds no `{binary}`: unset it, or set it to the folder that `setup-envtest use -p path` prints"
     )]
@@ -18,7 +18,7 @@ pub enum Error {
         /// The file that is missing there.
         binary: &'static str,
     },
-    /// The user has no cache directory to keep the binaries in.
+    /// The user has no cache directory for the binaries.
     #[error("no cache directory to keep the control plane in: set `HOME` or `XDG_CACHE_HOME`")]
     NoCacheDirectory,
     /// A binary has to be built, and Go is not installed.
@@ -26,7 +26,7 @@ pub enum Error {
         "`{binary}` {version} has to be built, and `go` is not on the `PATH`: install Go {go} or newer from https://go.dev/dl, or set `KUBEBUILDER_ASSETS` to a folder that holds the binaries"
     )]
     NoGo {
-        /// What was to be built.
+        /// The program to build.
         binary: &'static str,
         /// Its version.
         version: String,
@@ -38,11 +38,11 @@ pub enum Error {
         "`go build` of `{binary}` ended with {status}; check that the Go module proxy can be reached. It said:\n{output}"
     )]
     Build {
-        /// What was being built.
+        /// The program.
         binary: &'static str,
-        /// How `go` ended.
+        /// The exit status of `go`.
         status: ExitStatus,
-        /// The end of what it printed.
+        /// The end of its output.
         output: String,
     },
     /// The official archive could not be used.
@@ -57,52 +57,52 @@ pub enum Error {
     /// No free port could be found on the loopback interface.
     #[error("no free port on the loopback interface")]
     Port(#[source] io::Error),
-    /// The port that the builder was told to use can't be listened on.
+    /// The server can't listen on the port that the builder requested.
     #[error("port {port} can't be used: {why}")]
     ApiPort {
         /// The port.
         port: u16,
-        /// Why not.
+        /// The reason.
         why: io::ErrorKind,
     },
-    /// The certificates of the API server could not be made.
+    /// The API server's certificates could not be created.
     #[error("can't make the certificates of the API server")]
     Certificates(#[from] rcgen::Error),
-    /// Every user of the token file is in use.
+    /// All users of the token file are in use.
     #[error("all {0} users of this control plane are handed out: ask the builder for more `users`")]
     NoUserLeft(usize),
-    /// The API server refused a request that the test kit made for itself.
+    /// The API server refused a request of the test kit itself.
     #[error("can't {doing}")]
     Kubernetes {
-        /// What was attempted.
+        /// The attempted action.
         doing: String,
-        /// What the client said.
+        /// The client's error.
         #[source]
         source: Box<kube::Error>,
     },
-    /// An object could not be put into the store.
+    /// An object could not be stored in etcd.
     #[error("can't put `{path}` into etcd")]
     Store {
-        /// Where.
+        /// The path in etcd.
         path: String,
-        /// What the client said.
+        /// The client's error.
         #[source]
         source: reqwest::Error,
     },
-    /// Something did not come about in time.
+    /// Something did not happen in time.
     #[error("{what} did not happen within {seconds} s")]
     TimedOut {
-        /// What was waited for.
+        /// The expected event.
         what: String,
-        /// For how long, in seconds.
+        /// The time limit, in seconds.
         seconds: u64,
     },
-    /// A file that the test kit writes or reads has not the form it should have.
+    /// A file that the test kit writes or reads has the wrong form.
     #[error("can't read or write `{file}`: {why}")]
     Format {
-        /// Which file.
+        /// The file.
         file: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
 }
@@ -120,7 +120,7 @@ impl Error {
         move |source| Self::Kubernetes { doing, source: Box::new(source) }
     }
 
-    /// A server lost the race for its port, so that another port may do.
+    /// Another process took the port first, so that another port may work.
     pub(super) fn is_port_taken(&self) -> bool {
         matches!(self, Self::Server(error) if error.is_port_taken())
     }

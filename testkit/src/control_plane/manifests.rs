@@ -1,4 +1,4 @@
-//! Manifests of any kind, applied as `kubectl apply --server-side` does it; fields that nobody knows are refused.
+//! Applies manifests of any kind like `kubectl apply --server-side`. The API server refuses unknown fields.
 
 use kube::{
     Api, ResourceExt as _,
@@ -8,19 +8,19 @@ use kube::{
 
 use super::{ControlPlane, Error};
 
-/// Who appears in `managedFields`.
+/// The manager's name in `managedFields`.
 const FIELD_MANAGER: &str = "testkit";
 
 impl ControlPlane {
-    /// Applies an object. It is one of the whole cluster if it names no namespace.
+    /// Applies an object. Without a namespace, the object is cluster-wide.
     ///
     /// # Errors
-    /// When the API server does not know the kind, or refuses the object.
+    /// The API server does not know the kind, or refuses the object.
     pub async fn apply(&self, object: &DynamicObject) -> Result<DynamicObject, Error> {
         self.apply_with(object, &parameters()).await
     }
 
-    /// The same as a dry run: it goes through all of admission, and nothing is left.
+    /// Applies an object as a dry run: it passes all of admission, and the API server does not store it.
     ///
     /// # Errors
     /// As [`apply`](Self::apply).
@@ -54,10 +54,10 @@ fn parameters() -> PatchParams {
     PatchParams { force: true, ..PatchParams::apply(FIELD_MANAGER).validation_strict() }
 }
 
-/// The objects of a stream of YAML documents.
+/// The objects in a stream of YAML documents.
 ///
 /// # Errors
-/// When it holds something else.
+/// The stream contains something else.
 pub fn documents(text: &str) -> Result<Vec<DynamicObject>, Error> {
     let unreadable = |why: String| Error::Format { file: "manifest", why };
     let documents: Vec<Option<DynamicObject>> =

@@ -1,17 +1,17 @@
-//! A real Kubernetes control plane on the loopback interface: etcd, kube-apiserver and, when asked
-//! for, the kube-controller-manager with the garbage collector, the namespace controller and the
-//! aggregation of roles. There are no nodes, so pods are stored and never run.
+//! A real Kubernetes control plane on the loopback interface: etcd and kube-apiserver. On request it also has the
+//! kube-controller-manager with the garbage collector, the namespace controller and the aggregation of roles. There are
+//! no nodes, so pods are stored and never run.
 //!
-//! [`ControlPlane::builder`] starts one of your own; [`ControlPlane::shared`] is the one all tests
-//! of a process use together, each in its own [namespace](ControlPlane::namespace) and as its own
-//! [user](ControlPlane::new_user) or [service account](ControlPlane::service_account), whose requests the
-//! [audit log](ControlPlane::audit) counts.
+//! [`ControlPlane::builder`] starts a separate plane. [`ControlPlane::shared`] returns the plane that all tests of a
+//! process share. There each test uses its own [namespace](ControlPlane::namespace), and its own
+//! [user](ControlPlane::new_user) or [service account](ControlPlane::service_account). The [audit
+//! log](ControlPlane::audit) records their requests.
 //!
-//! The binaries are looked for in `$KUBEBUILDER_ASSETS`, in the cache of this crate, in the official
-//! envtest archives, and else built with Go. Nothing outlives the process that started it, however
-//! that one ends.
+//! The test kit searches `$KUBEBUILDER_ASSETS`, the cache of this crate, and the official envtest archives for the
+//! binaries. Otherwise it builds them with Go. All servers end with the process that started them, even if that process
+//! is killed.
 //!
-//! `TESTKIT_KEEP=1` keeps the folder with the logs, and says where it is.
+//! `TESTKIT_KEEP=1` keeps the folder with the logs, and prints its path.
 
 mod access;
 mod audit;

@@ -1,4 +1,4 @@
-//! Rights for the users of a plane, each in force when the call returns.
+//! Permissions for the users of a plane. Each one is in force when the call returns.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use tokio::time::{Instant, sleep};
 
 use super::{ControlPlane, Error, User};
 
-/// How long a grant may take to be in force, in seconds.
+/// The time limit for a grant to be in force, in seconds.
 const GRANT_SECONDS: u64 = 30;
-/// How long until it is asked again.
+/// The time between two checks.
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl ControlPlane {
-    /// Lets the user do everything.
+    /// Grants the user all permissions.
     ///
     /// # Errors
     /// As [`grant`](Self::grant).
@@ -31,7 +31,7 @@ impl ControlPlane {
     /// Binds the user to a ClusterRole, for the whole cluster.
     ///
     /// # Errors
-    /// When there is no such role, or the grant is not in force within 30 s.
+    /// The role does not exist, or the grant is not in force within 30 s.
     pub async fn grant(&self, user: &User, cluster_role: &str) -> Result<(), Error> {
         let binding = ClusterRoleBinding {
             metadata: generated_name(user),
@@ -62,7 +62,7 @@ impl ControlPlane {
         self.until_in_force(user, cluster_role, Some(namespace)).await
     }
 
-    /// Waits until a ClusterRole counts, which the controller manager, if there is one, may be about to fill.
+    /// Waits until a ClusterRole is in force. The controller manager, if there is one, may still have to fill it.
     async fn until_in_force(
         &self,
         user: &User,
@@ -85,13 +85,13 @@ impl ControlPlane {
         }
     }
 
-    /// Waits until the user may do what these rules allow, in one namespace or in the cluster.
+    /// Waits until these rules are in force for the user, in one namespace or in the cluster.
     ///
-    /// The authorizer reads roles and bindings from a cache, so a grant counts a moment later. Asked is the admin's
-    /// review, for the user's own would be in the audit log.
+    /// The authorizer reads roles and bindings from a cache, so a grant takes effect a moment later. The check is a
+    /// review by the admin, because a review by the user would be in the audit log.
     ///
     /// # Errors
-    /// When it is not so within 30 s.
+    /// The rules are not in force within 30 s.
     pub async fn until_allowed(
         &self,
         user: &User,
@@ -130,7 +130,7 @@ fn not_in_force(user: &User) -> Error {
     Error::TimedOut { what: format!("that the rights of `{}` count", user.name), seconds: GRANT_SECONDS }
 }
 
-/// One thing that each rule allows.
+/// One action that each rule allows.
 fn examples(rules: &[PolicyRule], namespace: Option<&str>) -> Vec<ResourceAttributes> {
     rules
         .iter()

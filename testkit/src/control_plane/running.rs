@@ -1,4 +1,4 @@
-//! The store and the API server while they run, and the API server's outages.
+//! The running etcd and API server, and outages of the API server.
 
 use std::time::{Duration, Instant};
 
@@ -15,20 +15,19 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Starts both and waits until the API server answers.
+    /// Starts both servers and waits until the API server is ready.
     pub(super) async fn start(site: &Site, access: &Access, users: &Users) -> Result<Self, Error> {
         let mut running = Self { etcd: site.start_etcd()?, api_server: None };
         running.start_api_server(site, access, users).await?;
         Ok(running)
     }
 
-    /// Ends the API server in the middle of whatever it is doing.
+    /// Kills the API server in the middle of its work.
     pub(super) fn kill_api_server(&mut self) {
         drop(self.api_server.take());
     }
 
-    /// Starts the API server, unless it runs, and waits until `/readyz` is fine, as seen by the
-    /// client that tests use.
+    /// Starts the API server unless it runs. Waits until `/readyz` is fine for the client that tests use.
     pub(super) async fn start_api_server(
         &mut self,
         site: &Site,

@@ -12,11 +12,11 @@ use serde_json::json;
 use super::{Error, access::Access, binaries::Binaries, certificates::Certificates, users::Users};
 use crate::process::{Process, ProcessError};
 
-/// Those that tidy up, and the one that fills roles such as `edit`, which are empty without it.
+/// The controllers that clean up, and the one that fills roles such as `edit`, which are empty without it.
 const CONTROLLERS: &str =
     "garbage-collector-controller,namespace-controller,clusterrole-aggregation-controller";
 
-/// What the servers of one plane share: files, binaries and ports.
+/// The common files, binaries and ports of the servers of one plane.
 pub(super) struct Site {
     folder: PathBuf,
     binaries: Binaries,
@@ -26,8 +26,8 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// Writes everything that the servers read, and picks ports that were free a moment ago, but for the API
-    /// server's where one was asked for.
+    /// Writes all files that the servers read, and picks free ports. The API server's port is free or the requested
+    /// one.
     pub(super) fn new(
         folder: &Path,
         binaries: Binaries,
@@ -51,7 +51,7 @@ impl Site {
         Ok(site)
     }
 
-    /// Writes a file that the servers, or clients, are to read.
+    /// Writes a file for the servers or clients.
     pub(super) fn write(&self, name: &str, content: &str) -> Result<PathBuf, Error> {
         let path = self.path(name);
         fs::write(&path, content).map_err(Error::io("write", &path))?;
@@ -67,7 +67,7 @@ impl Site {
         format!("http://127.0.0.1:{}", self.etcd_port)
     }
 
-    /// Where the API server writes what it was asked.
+    /// The API server's audit log.
     pub(super) fn audit_log(&self) -> PathBuf {
         self.path("audit.log")
     }
@@ -79,8 +79,8 @@ impl Site {
         flag
     }
 
-    /// The store. Its data are gone with the plane, so nothing is flushed to the disk; a single
-    /// member has nobody to wait for when it elects itself.
+    /// Starts etcd. Its data are deleted with the plane, so it does not flush them to the disk. As the only member it
+    /// needs no wait before it elects itself.
     pub(super) fn start_etcd(&self) -> Result<Process, ProcessError> {
         let client = self.etcd_url();
         let arguments = [
@@ -96,8 +96,8 @@ impl Site {
         Process::start("etcd", &self.binaries.etcd, &arguments, self.path("etcd.log"))
     }
 
-    /// The API server, with the admission that clusters have by default, and the plugin that OpenShift has besides.
-    /// Only `ServiceAccount` is off: it would refuse every pod, because nothing makes service accounts here.
+    /// Starts the API server, with the default admission plugins of clusters and one that OpenShift adds. Only
+    /// `ServiceAccount` is off: it would refuse every pod, because no controller creates service accounts here.
     pub(super) fn start_api_server(&self) -> Result<Process, ProcessError> {
         let arguments = [
             format!("--etcd-servers={}", self.etcd_url()).into(),
@@ -119,7 +119,7 @@ impl Site {
             self.flag("audit-policy-file", "audit-policy.yaml"),
             self.flag("audit-log-path", "audit.log"),
             "--audit-log-mode=blocking".into(),
-            // No rotation: a second file would make the counts wrong.
+            // Without rotation, because the counts would miss the entries of a second file.
             "--audit-log-maxsize=0".into(),
         ];
         Process::start(
@@ -130,8 +130,7 @@ impl Site {
         )
     }
 
-    /// The controllers; `start` counts how often they were started. Nothing if they were not asked
-    /// for.
+    /// Starts the controllers, if the builder requested them; `start` counts their starts.
     pub(super) fn start_controller_manager(
         &self,
         access: &Access,
@@ -149,7 +148,7 @@ impl Site {
             "--use-service-account-credentials=false".into(),
             "--leader-elect=false".into(),
             "--secure-port=0".into(),
-            // The default of 20 a second makes a namespace's end, which lists every resource, slow.
+            // The deletion of a namespace lists every resource, which is slow with the default of 20 a second.
             "--kube-api-qps=1000".into(),
             "--kube-api-burst=1000".into(),
         ];
@@ -158,15 +157,15 @@ impl Site {
     }
 }
 
-/// Ports that nobody listens on now: those that are wanted, and any others. Somebody else may take them before
-/// the server does; the builder then starts again with others.
+/// Ports that are free now: the requested ones, and any others. Another process may take them before the server starts.
+/// Then the builder starts again with other ports.
 pub(super) fn free_ports<const N: usize>(wanted: [Option<u16>; N]) -> Result<[u16; N], Error> {
     let mut listeners = Vec::with_capacity(N);
     let mut ports = [0; N];
     for (port, wanted) in ports.iter_mut().zip(wanted) {
         let listener = listen(wanted)?;
         *port = listener.local_addr().map_err(Error::Port)?.port();
-        // Held until all are picked, or the same port could come twice.
+        // Open until all are picked, so that no port is picked twice.
         listeners.push(listener);
     }
     Ok(ports)
@@ -179,8 +178,8 @@ fn listen(wanted: Option<u16>) -> Result<TcpListener, Error> {
     })
 }
 
-/// Each request of the users that are handed out and of service accounts, and none of the plane's own. In JSON, which
-/// is YAML too.
+/// Records the requests of test users and of service accounts, and no requests of the plane itself. In JSON, which is
+/// also YAML.
 fn audit_policy(users: &Users) -> String {
     json!({
         "apiVersion": "audit.k8s.io/v1",
@@ -221,7 +220,7 @@ mod tests {
             let wanted = listen(None).unwrap().local_addr().unwrap().port();
             match free_ports([Some(wanted), None]) {
                 Ok([picked, other]) => Some((wanted, picked, other)),
-                // Somebody else took the port in between.
+                // Another process took the port in between.
                 Err(Error::ApiPort { port, why: ErrorKind::AddrInUse }) if port == wanted => None,
                 Err(error) => panic!("{error}"),
             }

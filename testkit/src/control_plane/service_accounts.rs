@@ -1,4 +1,4 @@
-//! Service accounts: who pods are.
+//! Service accounts: the identities of pods.
 
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
@@ -8,14 +8,14 @@ use kube::{Api, api::PostParams};
 
 use super::{ControlPlane, Error, User};
 
-/// How long a token is good, in seconds: longer than any test.
+/// The lifetime of a token in seconds: longer than any test.
 const TOKEN_SECONDS: i64 = 3600;
 
 impl ControlPlane {
-    /// A service account that is there already, as a user with a token such as a pod has it. It is audited.
+    /// An existing service account as a user, with a token like that of a pod. Its requests are audited.
     ///
     /// # Errors
-    /// When there is no such service account.
+    /// The service account does not exist.
     pub async fn service_account(&self, namespace: &str, name: &str) -> Result<User, Error> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin(), namespace);
         let wish = TokenRequest {

@@ -1,4 +1,4 @@
-//! What an earlier release left in the store: put there past the API server, which would give each object another UID.
+//! Stores objects of an earlier release. They bypass the API server, which would give each object another UID.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use super::{ControlPlane, Error};
 
 impl ControlPlane {
-    /// Puts an object into etcd as the API server keeps it, its UID and status included, with a resourceVersion of its
-    /// own. `resource` is its kind in the store, such as `secrets` or `servicekeys.dev/servicekeys`.
+    /// Writes an object into etcd in the form that the API server stores, with its UID and status, and with a new
+    /// resourceVersion. `resource` is its kind in the store, such as `secrets` or `servicekeys.dev/servicekeys`.
     ///
     /// # Errors
-    /// The object has no name, or etcd does not take it.
+    /// The object has no name, or etcd refuses it.
     pub async fn store(&self, resource: &str, object: &Value) -> Result<(), Error> {
         let mut object = object.clone();
         if let Some(metadata) = object["metadata"].as_object_mut() {

@@ -1,11 +1,11 @@
-//! The users that the API server knows by token. It reads the token file only at its start, so
-//! there is a pool, handed out one by one.
+//! The users that the API server knows by token. It reads the token file only at its start, so there is a fixed pool of
+//! users.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Error;
 
-/// Who makes a request: tests give each operator its own, so that the audit log can tell them apart.
+/// The user of a request. Each operator in a test has its own, so that the audit log separates their requests.
 #[derive(Clone, Debug)]
 pub struct User {
     /// The name in RBAC and in the audit log.
@@ -23,9 +23,9 @@ impl User {
 /// All users of one plane.
 #[derive(Debug)]
 pub(super) struct Users {
-    /// May do everything.
+    /// The user with all permissions.
     pub(super) admin: User,
-    /// Who the controller manager is.
+    /// The user of the controller manager.
     pub(super) controller_manager: User,
     pool: Vec<User>,
     handed_out: AtomicUsize,
@@ -41,13 +41,13 @@ impl Users {
         }
     }
 
-    /// The next user that nobody has, without any rights.
+    /// The next unused user, without permissions.
     pub(super) fn take(&self) -> Result<User, Error> {
         let number = self.handed_out.fetch_add(1, Ordering::Relaxed);
         self.pool.get(number).cloned().ok_or(Error::NoUserLeft(self.pool.len()))
     }
 
-    /// The names in the pool: those whose requests are audited.
+    /// The names in the pool: the users whose requests are audited.
     pub(super) fn audited(&self) -> Vec<&str> {
         self.pool.iter().map(|user| user.name.as_str()).collect()
     }

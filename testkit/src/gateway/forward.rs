@@ -1,4 +1,4 @@
-//! The way of a request to the API server, and of its answer back.
+//! The path of a request to the API server, and of its answer back.
 
 use std::{
     io,
@@ -17,16 +17,16 @@ use tokio_util::sync::CancellationToken;
 use super::Requests;
 use crate::gate::{Cut, Gate, Gates, Moment};
 
-/// Larger than anything that an API server takes.
+/// Larger than any request that an API server accepts.
 const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 
-/// Where requests go, and the gates that they have to pass.
+/// The target of requests, and the gates in front of it.
 pub(super) struct Way {
     client: Client,
     gates: Mutex<Gates<Requests>>,
 }
 
-/// Why a connection ends without an answer.
+/// The reason why a connection ends without an answer.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
     #[error(transparent)]
@@ -60,10 +60,10 @@ impl Way {
         Ok(())
     }
 
-    /// One request. An error closes its connection.
+    /// Forwards one request. An error closes its connection.
     async fn forward(&self, request: Request<Incoming>, peer: &TcpStream) -> Result<Response<Body>, Broken> {
         let (mut head, body) = request.into_parts();
-        // The end of the request has to be read, or the end of the connection could not be seen behind it.
+        // Only after the end of the request can the server notice the end of the connection.
         let body = to_bytes(axum::body::Body::new(body), MAX_REQUEST_BYTES).await?;
         let (method, uri) = (head.method.clone(), head.uri.clone());
 
@@ -78,8 +78,8 @@ impl Way {
     }
 }
 
-/// Whether the other side has closed the connection. The kernel is asked, because the runtime may not have noticed
-/// yet when a gate opens just after the client was killed.
+/// Whether the other side has closed the connection. This asks the kernel: the runtime may not have noticed yet if a
+/// gate opens just after the end of the client.
 fn has_hung_up(peer: &TcpStream) -> bool {
     match peer.peek(&mut [0]) {
         Ok(bytes) => bytes == 0,
@@ -87,7 +87,7 @@ fn has_hung_up(peer: &TcpStream) -> bool {
     }
 }
 
-/// Serves until it is stopped, and every connection with it.
+/// Serves until it is stopped. Then it also ends every connection.
 pub(super) async fn serve(listener: TcpListener, way: Arc<Way>, stop: CancellationToken) {
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         let Ok((stream, _)) = accepted else { continue };
@@ -108,7 +108,7 @@ async fn connection(way: Arc<Way>, stream: AsyncTcpStream) -> Result<(), Connect
     Ok(http1::Builder::new().serve_connection(stream, service).await?)
 }
 
-/// How a connection ends early.
+/// The reason why a connection ends early.
 #[derive(Debug, thiserror::Error)]
 enum ConnectionError {
     #[error(transparent)]

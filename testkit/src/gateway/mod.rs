@@ -1,7 +1,7 @@
-//! A gateway in front of the API server: a process that is given its kubeconfig can be held, cut off or killed at
-//! any request that it makes.
+//! A gateway in front of the API server. A test can delay, cut off or kill a process that uses the gateway's
+//! kubeconfig, at any request of that process.
 //!
-//! Everything is passed on as it is, watches as they come; nothing is recorded.
+//! The gateway forwards everything unchanged, and watches as they arrive. It does not record requests.
 
 mod forward;
 mod requests;

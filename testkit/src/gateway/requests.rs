@@ -1,4 +1,4 @@
-//! Which requests a gate holds.
+//! Selects the requests that a gate delays.
 
 use http::{Method, Uri};
 
@@ -8,41 +8,40 @@ pub struct Requests {
     method: Option<Method>,
     /// The last segments of the path.
     path: Vec<String>,
-    /// Whether they are dry runs, of which the API server stores nothing; `None`: both.
+    /// Whether they are dry runs, which the API server does not store; `None` for both.
     dry_run: Option<bool>,
-    /// How many still pass.
+    /// The number of requests that still pass first.
     first: usize,
 }
 
 impl Requests {
-    /// All of them, watches too.
+    /// All requests, also watches.
     #[must_use]
     pub const fn any() -> Self {
         Self { method: None, path: Vec::new(), dry_run: None, first: 0 }
     }
 
-    /// Those of this method whose path ends like this. A segment `*` stands for any: `PATCH` and `servicekeys/*` is
-    /// the patch of a ServiceKey, but not of its status, and `POST` and `secrets` makes a Secret. Dry runs are not among
-    /// them.
+    /// Requests of this method whose path has this end, without dry runs. A segment `*` matches any: `PATCH` and
+    /// `servicekeys/*` is the patch of a ServiceKey, but not of its status. `POST` and `secrets` creates a Secret.
     #[must_use]
     pub fn to(method: Method, path: &str) -> Self {
         let path = path.split('/').map(str::to_owned).collect();
         Self { method: Some(method), path, dry_run: Some(false), first: 0 }
     }
 
-    /// Only the dry runs among the requests like these.
+    /// Only the dry runs among these requests.
     #[must_use]
     pub fn dry_runs(self) -> Self {
         Self { dry_run: Some(true), ..self }
     }
 
-    /// The same without so many that come first.
+    /// The same without this many requests at the start.
     #[must_use]
     pub fn after(self, first: usize) -> Self {
         Self { first, ..self }
     }
 
-    /// Whether this request is one of them; those that come first are counted with it.
+    /// Whether the gate delays this request. Counts the requests that pass first.
     pub(super) fn hold(&mut self, method: &Method, uri: &Uri) -> bool {
         let is_dry_run = uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "dryRun=All"));
         if !self.concern(method, uri.path()) || self.dry_run.is_some_and(|wanted| wanted != is_dry_run) {

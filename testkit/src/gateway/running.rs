@@ -1,4 +1,4 @@
-//! The handle on a gateway that a test holds.
+//! The handle of a gateway.
 
 use std::{
     fmt,
@@ -24,8 +24,8 @@ use crate::gate::{Gate, Moment};
 
 /// A gateway to one API server, for clients in other processes.
 ///
-/// It lives in the runtime that it was started in. Dropping it closes its port and every connection, and what is
-/// held then is never passed on.
+/// It lives in the runtime that started it. Dropping it closes its port and every connection. Requests that wait at a
+/// gate are not forwarded then.
 pub struct Gateway {
     address: SocketAddr,
     kubeconfig: NamedTempFile,
@@ -36,7 +36,7 @@ pub struct Gateway {
 /// A gateway does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// There is no port to be had.
+    /// No port is free.
     #[error("can't listen on 127.0.0.1")]
     Listen(#[source] io::Error),
     /// The kubeconfig can't be written.
@@ -45,11 +45,11 @@ pub enum StartError {
 }
 
 impl Gateway {
-    /// Passes on everything with this client, as whom it is logged in: the one of
-    /// [`ControlPlane::client_as`](crate::control_plane::ControlPlane::client_as), for example.
+    /// Forwards everything with this client and its login, for example the one of
+    /// [`ControlPlane::client_as`](crate::control_plane::ControlPlane::client_as).
     ///
     /// # Errors
-    /// There is no port to be had, or no place for a file.
+    /// No port is free, or the kubeconfig can't be written.
     pub async fn start(client: Client) -> Result<Self, StartError> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(StartError::Listen)?;
         let address = listener.local_addr().map_err(StartError::Listen)?;
@@ -60,21 +60,22 @@ impl Gateway {
         Ok(Self { address, kubeconfig, way, _stop: stop.drop_guard() })
     }
 
-    /// Where it listens.
+    /// The URL of the gateway.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The kubeconfig of those who are to go through it. It needs no login.
+    /// The kubeconfig for clients of the gateway. It contains no login.
     #[must_use]
     pub fn kubeconfig(&self) -> &Path {
         self.kubeconfig.path()
     }
 
-    /// Holds requests, from now on, before or after the API server has carried them out.
+    /// Delays these requests before or after the API server has carried them out.
     ///
-    /// A held request whose client is gone is not passed on any more: it never reached the API server.
+    /// If the client of a delayed request has gone, the gateway does not forward the request: it never reached the API
+    /// server.
     pub fn gate(&self, requests: Requests, moment: Moment) -> Gate {
         self.way.bar(requests, moment)
     }

@@ -1,4 +1,4 @@
-//! A broker that runs.
+//! A running broker.
 
 use std::{ffi::OsString, fs, path::PathBuf, sync::Arc};
 
@@ -17,21 +17,21 @@ use crate::{
 
 const BROKER_PY: &str = include_str!("../../brokers/python/broker.py");
 
-/// What a broker prints once it listens, before its address.
+/// The broker prints its address after this text once it listens.
 const ADDRESS: &str = "listening on ";
 
-/// Prepared once for all tests of this process, however many begin at once.
+/// Installed once for all tests of this process, even if many begin at once.
 static PYTHON: OnceCell<PathBuf> = OnceCell::const_new();
 static GO_BROKER: OnceCell<PathBuf> = OnceCell::const_new();
 
 /// A running broker; dropping it ends its process.
 ///
-/// It has the one instance `training-app-db`, and the offerings `database` (plans `small` and `brief`, of which the
-/// latter lets operations take 5 seconds), whose bindings can be read again, and `metrics` (plan `basic`), whose
-/// bindings can't. The parameter `role` is `reader` or `writer` where it is given.
+/// It has the one instance `training-app-db` and two offerings. The bindings of `database` (plans `small` and `brief`)
+/// can be read again; `brief` limits operations to 5 seconds. The bindings of `metrics` (plan `basic`) can't be read
+/// again. The parameter `role` is optional: `reader` or `writer`.
 ///
-/// Where it works in the background, the second look at an operation finds it done, unless it is [held](Self::hold).
-// The fields are dropped in this order, which is the order to stop in.
+/// If it works in the background, the second poll finds an operation done, unless the test [delays](Self::hold) it.
+// Rust drops the fields in this order, and the parts must stop in this order.
 pub struct LibraryBroker {
     _process: Process,
     _scratch: Scratch,
@@ -40,10 +40,10 @@ pub struct LibraryBroker {
 }
 
 impl LibraryBroker {
-    /// Starts a broker that admits this user. Its library is installed first, where it is not yet.
+    /// Starts a broker that admits this user. Installs its library first if necessary.
     ///
     /// # Errors
-    /// [`Error`] says what is missing, or holds the end of the log of what failed.
+    /// [`Error`] names what is missing, or contains the end of the log of the failure.
     pub async fn start(kind: Kind, username: &str, password: &str) -> Result<Self, Error> {
         let progress: Arc<dyn Progress> = Arc::new(Stderr);
         let scratch = Scratch::new("the broker", Arc::clone(&progress))?;
@@ -64,31 +64,31 @@ impl LibraryBroker {
         let log = scratch.path().join("broker.log");
         let mut process = Process::start(name, program, &arguments, log)?;
         let url = process.until_logged(address).await?;
-        // The client needs it even where it speaks plain http.
+        // The client needs it even for plain http.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
         Ok(Self { _process: process, _scratch: scratch, url, client })
     }
 
-    /// The base address, without a slash at the end.
+    /// The base URL, without a trailing slash.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// How it is.
+    /// The state of the broker.
     ///
     /// # Errors
-    /// It does not answer.
+    /// The broker does not answer.
     pub async fn state(&self) -> Result<State, Error> {
         let answer = self.client.get(format!("{}/testing", self.url)).send().await?;
         Ok(answer.error_for_status()?.json().await?)
     }
 
-    /// Waits until it is as the condition says. It can only be asked: it is a process of its own.
+    /// Waits until the state meets the condition. It polls, because the broker is a separate process.
     ///
     /// # Errors
-    /// It does not answer, or that did not come about in time.
+    /// The broker does not answer, or the state does not meet the condition in time.
     pub async fn wait_until(&self, what: &str, holds: impl Fn(&State) -> bool) -> Result<State, WaitError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -101,18 +101,18 @@ impl LibraryBroker {
         }
     }
 
-    /// Keeps what is under way, and what is begun from now on, from being done.
+    /// Keeps current and later operations from completing.
     ///
     /// # Errors
-    /// It does not answer.
+    /// The broker does not answer.
     pub async fn hold(&self) -> Result<(), Error> {
         self.order("hold").await
     }
 
-    /// Finishes all that is under way by itself, not because somebody looks, and holds back nothing any more.
+    /// Completes all current operations without a poll, and no longer delays later ones.
     ///
     /// # Errors
-    /// It does not answer.
+    /// The broker does not answer.
     pub async fn release(&self) -> Result<(), Error> {
         self.order("release").await
     }
@@ -124,7 +124,7 @@ impl LibraryBroker {
     }
 }
 
-/// The address in a log, once its line is complete.
+/// The address in a log, if its line is complete.
 fn address(log: &str) -> Option<String> {
     let complete = &log[..log.rfind('\n')?];
     complete.lines().find_map(|line| line.strip_prefix(ADDRESS)).map(str::to_owned)

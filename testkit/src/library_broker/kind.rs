@@ -1,21 +1,21 @@
 //! The kinds of brokers.
 
-/// What a broker is written with, and how it works.
+/// The library and the way of working of a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// On openbrokerapi; it makes keys at once.
+    /// On openbrokerapi; it creates keys synchronously.
     Python,
     /// The same behind the router of its library, which serves several brokers at one address.
     PythonRouted,
-    /// On openbrokerapi; it makes and revokes keys in the background, one at a time.
+    /// On openbrokerapi; it creates and revokes keys in the background, one at a time.
     PythonInBackground,
-    /// On brokerapi; it makes keys at once.
+    /// On brokerapi; it creates keys synchronously.
     Go,
-    /// On brokerapi; it makes and revokes keys in the background, one at a time.
+    /// On brokerapi; it creates and revokes keys in the background, one at a time.
     GoInBackground,
 }
 
-/// What a broker is written with.
+/// The programming language of a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Language {
     Python,
@@ -23,7 +23,7 @@ pub(super) enum Language {
 }
 
 impl Kind {
-    /// Whether it makes and revokes keys in the background, and only there.
+    /// Whether it creates and revokes keys only in the background.
     #[must_use]
     pub const fn is_in_background(self) -> bool {
         matches!(self, Self::PythonInBackground | Self::GoInBackground)
@@ -36,7 +36,7 @@ impl Kind {
         }
     }
 
-    /// What the program is told.
+    /// The program's arguments.
     pub(super) const fn flags(self) -> &'static [&'static str] {
         match self {
             Self::Python | Self::Go => &[],

@@ -1,13 +1,12 @@
-//! Brokers on libraries that nobody here wrote: openbrokerapi for Python, and brokerapi for Go.
+//! Brokers on libraries of other authors: openbrokerapi for Python, and brokerapi for Go.
 //!
-//! The strict [fake](crate::broker) reads the specification as we do. These brokers read it as the authors of the
-//! libraries did, on which brokers in the field are built: what they check, which statuses and bodies they answer
-//! with, and what they leave out. The programs are in `testkit/brokers/`, small enough to be read at once; all that is
-//! particular in what they say on the wire is their library's doing.
+//! The strict [fake](crate::broker) follows this project's reading of the specification. These brokers follow the
+//! reading of the libraries' authors, on which brokers in the field are built. That includes their checks, statuses,
+//! bodies and gaps. The programs are in `testkit/brokers/`, and short. All peculiarities on the wire come from their
+//! libraries.
 //!
-//! The libraries come from their registries, by `pip` and by the Go module proxy, in pinned versions, once: a virtual
-//! environment and a binary are kept in the user's cache directory. A broker is a process of its own, and ends with the
-//! value that stands for it.
+//! `pip` and the Go module proxy provide the libraries in pinned versions, once: the user's cache directory keeps a
+//! virtual environment and a binary. A broker is a separate process, and ends when its handle is dropped.
 
 mod broker;
 mod error;

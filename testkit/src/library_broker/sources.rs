@@ -1,4 +1,4 @@
-//! Where the brokers come from: the cache, which is filled with `pip` and with Go.
+//! Finds the brokers in the cache, and fills it with `pip` and Go.
 
 use std::{
     fs, io,
@@ -23,10 +23,10 @@ const GO_MOD: &str = include_str!("../../brokers/go/go.mod");
 const GO_SUM: &str = include_str!("../../brokers/go/go.sum");
 const MAIN_GO: &str = include_str!("../../brokers/go/main.go");
 
-/// What Python is, by itself: a virtual environment works with no other.
+/// The identity of a Python: a virtual environment works with no other Python.
 const DESCRIBE: &str = "import sys; print(sys.executable, sys.version)";
 
-/// What those are told who wait until somebody else has filled the cache.
+/// The text for a process that waits until another one has filled the cache.
 const WHAT: &str = "the brokers";
 
 /// The cache and the tools.
@@ -43,7 +43,7 @@ impl Sources {
         Ok(Self { cache, python: "python3".into(), go: "go".into(), progress })
     }
 
-    /// The Python that has the library, made if there is none yet.
+    /// The Python of the virtual environment with the library. Creates the environment if necessary.
     pub(super) async fn python(&self) -> Result<PathBuf, Error> {
         let described = self.describe_python().await?;
         let folder = self.folder("python", &digest(&[REQUIREMENTS, &described]));
@@ -57,7 +57,7 @@ impl Sources {
         Ok(python)
     }
 
-    /// The broker in Go, built if it is not yet.
+    /// The broker in Go, built if necessary.
     pub(super) async fn go_broker(&self) -> Result<PathBuf, Error> {
         let folder = self.folder("go", &digest(&[GO_MOD, GO_SUM, MAIN_GO]));
         let broker = folder.join("brokerapi-broker");
@@ -139,7 +139,7 @@ fn pinned_version(package: &str) -> &'static str {
     pinned.filter_map(|version| version.split_whitespace().next()).next().unwrap_or_default()
 }
 
-/// The end of what a tool printed. Python says on stdout why it can't make a virtual environment.
+/// The end of a tool's output. Python explains on stdout why it can't create a virtual environment.
 fn all_said(output: &Output) -> String {
     let said = [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said));
     tail(said.concat().trim())

@@ -1,4 +1,4 @@
-//! What is prepared once, and what is said where a tool is missing or fails: with stand-ins for the tools.
+//! One-time preparation, and the errors of a missing or failing tool. Stand-ins replace the tools.
 
 use std::fs;
 
@@ -13,8 +13,8 @@ fn sources(cache: &Path, tools: &Path) -> Sources {
     }
 }
 
-/// A tool that does what the script says. Another process writes it: a test that forks at this moment would inherit an
-/// open file, which then can't be executed.
+/// A tool that runs the script. A separate process writes it: a test that forks at this moment would inherit an open
+/// file, which then can't be executed.
 fn stand_in(folder: &Path, name: &str, script: &str) {
     let status = std::process::Command::new("sh")
         .args(["-c", r#"printf '#!/bin/sh\n%s\n' "$2" >"$1" && chmod +x "$1""#, "write"])
@@ -25,7 +25,7 @@ fn stand_in(folder: &Path, name: &str, script: &str) {
     assert!(status.success());
 }
 
-/// A Python that counts its virtual environments in `runs`, and whose `pip` does as told.
+/// A Python that counts its virtual environments in `runs`, and whose `pip` runs this script.
 fn python_whose_pip(tools: &Path, does: &str) {
     let script = format!(
         r#"

@@ -23,7 +23,7 @@ pub struct State {
 pub struct Binding {
     /// Its credentials.
     pub credentials: Map<String, Value>,
-    /// The operation that is under way.
+    /// The current operation.
     pub work: Option<Work>,
 }
 

@@ -1,4 +1,4 @@
-//! Who runs the server where this process is root's.
+//! The account of the server if root runs this process.
 
 use std::{
     os::unix::fs::{MetadataExt as _, chown},
@@ -9,11 +9,11 @@ use std::{
 use super::Error;
 use crate::{FileError, process::Account};
 
-/// The user that the package makes, and its group.
+/// The user that the package creates, and its group.
 const NAME: &str = "postgres";
 const ROOT: u32 = 0;
 
-/// Gives a folder that was just made to whoever is to run the server: root's to the user of the package.
+/// Gives a new folder to the account that will run the server. If root runs this process, that is the package's user.
 pub(super) fn give(folder: &Path) -> Result<Option<Account>, Error> {
     let owner = folder.metadata().map_err(FileError::of("look at", folder))?.uid();
     if owner != ROOT {
@@ -28,7 +28,7 @@ fn look_up() -> Option<Account> {
     number("-u").zip(number("-g")).map(|(user, group)| Account { user, group })
 }
 
-/// `id` knows accounts from wherever this machine has them.
+/// `id` finds accounts in all sources of this machine.
 fn number(which: &str) -> Option<u32> {
     let output = Command::new("id").args([which, NAME]).output().ok()?;
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()

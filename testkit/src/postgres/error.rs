@@ -1,4 +1,4 @@
-//! Why there is no PostgreSQL, each with what to do about it.
+//! The errors of PostgreSQL. Each one names the next step.
 
 use std::{io, path::PathBuf, process::ExitStatus};
 
@@ -9,7 +9,7 @@ use crate::{FileError, ProcessError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The programs are nowhere.
+    /// The programs were not found.
     #[error(
         "no PostgreSQL is installed: run `apt-get install postgresql`, or set `{FOLDER_VARIABLE}` to the folder that holds `initdb` and `postgres`"
     )]
@@ -22,20 +22,20 @@ pub enum Error {
         /// The value of the variable.
         folder: PathBuf,
     },
-    /// This process is root's, and the package's user is missing.
+    /// Root runs this process, and the package's user does not exist.
     #[error(
         "PostgreSQL does not run as root, and there is no user `postgres` to run it as: run `apt-get install postgresql`, or the tests as another user"
     )]
     NoAccount,
-    /// The files of the server could not be made.
+    /// The files of the server could not be created.
     #[error("`initdb` ended with {status}. It said:\n{output}")]
     Initdb {
-        /// How it ended.
+        /// The exit status.
         status: ExitStatus,
-        /// The end of what it printed.
+        /// The end of the output.
         output: String,
     },
-    /// A file or process could not be worked with.
+    /// An operation on a file or process failed.
     #[error(transparent)]
     File(#[from] FileError),
     /// The server did not become ready.

@@ -1,10 +1,10 @@
 //! A real PostgreSQL server on the loopback interface, with an empty cluster of its own in a temporary folder.
 //!
-//! Everybody logs in over TCP and with a password, so that a login that is refused here is refused in earnest. The
-//! server ends with the value that [`Postgres::start`] returns, or with this process, however that one ends.
+//! Every login is over TCP and with a password, so the server really checks each one. The server ends when the value of
+//! [`Postgres::start`] is dropped, or with this process, even if that is killed.
 //!
-//! The programs are those of the Debian package `postgresql`, of `$PG_BIN`, or of the `PATH`. PostgreSQL refuses to run
-//! as root; root's tests run it as the user `postgres`, which the package makes.
+//! The programs come from `$PG_BIN`, the Debian package `postgresql`, or the `PATH`. PostgreSQL refuses to run as root.
+//! Tests of root run it as the user `postgres`, which the package creates.
 
 mod account;
 mod error;

@@ -1,4 +1,4 @@
-//! Where PostgreSQL's programs are.
+//! Finds PostgreSQL's programs.
 
 use std::{
     ffi::OsStr,
@@ -8,9 +8,9 @@ use std::{
 
 use super::Error;
 
-/// The variable that names the folder to take the programs from, whatever else is installed.
+/// The variable that names the programs' folder. It has precedence over all installed versions.
 pub(super) const FOLDER_VARIABLE: &str = "PG_BIN";
-/// Where Debian keeps a folder for each major version; `initdb` and `postgres` are not on its `PATH`.
+/// Debian's folder with a folder for each major version; `initdb` and `postgres` are not on its `PATH`.
 const DEBIAN: &str = "/usr/lib/postgresql";
 
 /// The programs of one installation.
@@ -21,7 +21,7 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Those that the environment leads to.
+    /// The programs that the environment names or contains.
     pub(super) fn find() -> Result<Self, Error> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         Self::find_in(
@@ -31,8 +31,8 @@ impl Programs {
         )
     }
 
-    /// A folder that the user names must hold the programs: falling back in silence would test another version than
-    /// meant.
+    /// A folder that the user names must contain the programs: a silent replacement would test another version than the
+    /// user meant.
     fn find_in(named: Option<&Path>, debian: &Path, path: &OsStr) -> Result<Self, Error> {
         match named {
             Some(folder) => Self::of(folder).ok_or_else(|| Error::NotThere { folder: folder.to_owned() }),

@@ -1,4 +1,4 @@
-//! From an empty folder to a server that accepts connections.
+//! Starts a server from an empty folder.
 
 use std::{
     ffi::OsString,
@@ -18,12 +18,12 @@ use crate::{
     scratch::Scratch,
 };
 
-/// How often other ports are tried.
+/// The number of attempts with other ports.
 const PORT_ATTEMPTS: usize = 5;
-/// The superuser and its password. The server is on the loopback interface and goes with the test.
+/// The superuser and its password. The server is on the loopback interface and ends with the test.
 const SUPERUSER: &str = "postgres";
 const PASSWORD: &str = "only-for-tests";
-/// What makes a cluster: logins need passwords, and messages are in English.
+/// The settings of a cluster: logins need passwords, and messages are in English.
 const INITDB: [&str; 6] = [
     "--auth=scram-sha-256",
     "--username=postgres",
@@ -32,27 +32,27 @@ const INITDB: [&str; 6] = [
     "--no-sync",
     "--no-instructions",
 ];
-/// Nothing but TCP on one address, and nothing that makes data outlive a crash.
+/// TCP on one address only, and no protection of data against a crash.
 const SETTINGS: [&str; 7] = [
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",
     "fsync=off",
     "synchronous_commit=off",
     "full_page_writes=off",
-    // Files in the folder, which go with it, rather than in `/dev/shm`.
+    // Files in the folder, which are removed with it, rather than in `/dev/shm`.
     "dynamic_shared_memory_type=mmap",
     "shared_buffers=16MB",
 ];
-/// What the server logs when it can be used.
+/// The server logs this when it is ready.
 const READY: &str = "database system is ready to accept connections";
-/// PostgreSQL's "immediate shutdown": it ends every session at once and gives back what it has of the kernel, which it
-/// could not where it is killed.
+/// PostgreSQL's "immediate shutdown": it ends every session at once and returns its kernel resources, which a killed
+/// server could not.
 const END: &str = "QUIT";
 
 static SHARED: OnceCell<Postgres> = OnceCell::const_new();
 
 /// A running PostgreSQL; dropping it ends the server and removes its folder.
-// The fields are dropped in this order, which is the order to stop in.
+// Rust drops the fields in this order, and the parts must stop in this order.
 pub struct Postgres {
     _server: Process,
     _scratch: Scratch,
@@ -60,19 +60,19 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// The server that all tests of this process share, each with databases and roles of its own; the first to ask
-    /// starts it. It ends with the process.
+    /// The server that all tests of this process share, each with its own databases and roles. The first caller starts
+    /// it. It ends with the process.
     ///
     /// # Errors
-    /// As [`start`](Self::start); the next to ask tries again.
+    /// As [`start`](Self::start); the next caller tries again.
     pub async fn shared() -> Result<&'static Self, Error> {
         SHARED.get_or_try_init(Self::start).await
     }
 
-    /// Makes a cluster and starts its server: about two seconds.
+    /// Creates a cluster and starts its server, in about two seconds.
     ///
     /// # Errors
-    /// [`Error`] says what to install, or holds the end of what the program said that failed.
+    /// [`Error`] names what to install, or contains the end of the failed program's output.
     pub async fn start() -> Result<Self, Error> {
         let programs = Programs::find()?;
         let scratch = Scratch::new("PostgreSQL", Arc::new(Stderr))?;
@@ -80,7 +80,7 @@ impl Postgres {
         let (scratch, programs) = make_cluster(scratch, programs, account).await?;
         let mut attempt = 1;
         loop {
-            // Free when it is picked; it may be taken when it is used.
+            // It is free now, but another process may take it before the server starts.
             let port = free_port().map_err(Error::Port)?;
             match start_on(port, &programs, scratch.path(), account).await {
                 Err(error) if error.is_port_taken() && attempt < PORT_ATTEMPTS => attempt += 1,
@@ -106,7 +106,7 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// `initdb`, on a thread of its own, because it takes a second.
+/// Runs `initdb` on a separate thread, because it takes a second.
 async fn make_cluster(
     scratch: Scratch,
     programs: Programs,
@@ -144,7 +144,8 @@ async fn start_on(
     arguments.extend(["-p".into(), port.to_string().into()]);
     arguments.extend(SETTINGS.iter().flat_map(|setting| ["-c".into(), setting.into()]));
     let manner = Manner { account, end: END };
-    // A log for each attempt: in one that says that another port was taken, the end of the next would not be found.
+    // Each attempt has its own log: after "port in use" in a shared one, the result of the next attempt could not be
+    // found.
     let log = folder.join(format!("postgres-{port}.log"));
     let mut server = Process::start_in(manner, "postgres", &programs.postgres, &arguments, log)?;
     server.until_logged(|log| log.contains(READY).then_some(())).await?;

@@ -1,4 +1,4 @@
-//! Building a server with Go from the public modules.
+//! Builds a server with Go from the public modules.
 
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,7 @@ pub(super) async fn build(
     program.build(go, cache, progress).await.map_err(|error| explained(error, binary, version))
 }
 
-/// Where the oldest API server is, which is built if it is not there yet.
+/// The path of the oldest API server. Builds it if it is not in the cache yet.
 pub(in crate::control_plane) async fn oldest_api_server() -> Result<PathBuf, Error> {
     let (binary, version) = (Binary::ApiServer.file_name(), pinned::oldest_kubernetes_version());
     let program = Program {
@@ -58,7 +58,7 @@ fn explained(error: BuildError, binary: &'static str, version: &str) -> Error {
     }
 }
 
-/// Stripped, and with the version that clients compare with their own.
+/// Removes debug information, and sets the version that clients compare with their own.
 fn linker_flags(version: &str) -> String {
     let mut parts = version.trim_start_matches('v').split('.');
     let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());

@@ -17,12 +17,12 @@ use sha2::{Digest as _, Sha512};
 use super::{Binary, Error, Progress, Step};
 use crate::cache::{hex, publish};
 
-/// Short, so that a machine without a network soon goes on to build.
+/// Short, so that a machine without a network soon begins to build.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Between two pieces of an answer.
+/// The limit between two parts of an answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// `envtest-releases.yaml`: by version, then by the archive's file name.
+/// `envtest-releases.yaml`: archives by version and file name.
 #[derive(Debug, Deserialize)]
 struct Index {
     releases: BTreeMap<String, BTreeMap<String, Archive>>,
@@ -36,8 +36,8 @@ struct Archive {
     url: String,
 }
 
-/// Puts the servers of the archive for `version`, or of the newest with the same minor version,
-/// into the cache. The checksum is compared before anything is unpacked.
+/// Stores the servers of the archive for `version` in the cache, or those of the newest patch of the same minor
+/// version. It compares the checksum before it unpacks anything.
 pub(super) async fn fetch(
     index: &str,
     version: &str,
@@ -75,7 +75,7 @@ async fn get(client: &reqwest::Client, url: &str) -> Result<reqwest::Response, E
     client.get(url).send().await.and_then(reqwest::Response::error_for_status).map_err(archive_error)
 }
 
-/// With its causes, which the message of reqwest leaves out.
+/// With its causes, which reqwest's own message omits.
 fn archive_error(error: reqwest::Error) -> Error {
     let mut message = error.to_string();
     let mut cause = error.source();
@@ -97,7 +97,7 @@ async fn save(mut response: reqwest::Response, file: &Path) -> Result<String, Er
     Ok(hex(&hash.finalize()))
 }
 
-/// Unpacks the servers, and nothing else, whatever path the archive gives them.
+/// Unpacks the servers and nothing else, whatever paths they have in the archive.
 fn unpack(archive: &Path, folder: &Path, cache: &Path) -> Result<(), Error> {
     let wanted = [Binary::Etcd, Binary::ApiServer];
     let file = File::open(archive).map_err(Error::io("open", archive))?;
@@ -120,8 +120,8 @@ fn unpack(archive: &Path, folder: &Path, cache: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// The archive of exactly this version, else of the newest patch of its minor version: the project
-/// publishes one archive per minor version, rarely more.
+/// The archive of exactly this version, or else of the newest patch of its minor version. The project rarely publishes
+/// more than one archive for a minor version.
 fn choose(index: &Index, version: &str) -> Option<Archive> {
     let archive = |version: &str| {
         let name = format!("envtest-{version}-{}.tar.gz", platform());
@@ -139,7 +139,7 @@ fn choose(index: &Index, version: &str) -> Option<Archive> {
     })
 }
 
-/// This platform, as Go names it.
+/// This platform, by its name in Go.
 fn platform() -> String {
     let os = match std::env::consts::OS {
         "macos" => "darwin",

@@ -1,4 +1,4 @@
-//! The download against a local server: only a whole archive with the right checksum is used.
+//! Downloads from a local server: the test kit uses only a complete archive with the right checksum.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ fn archive_with(files: &[&str]) -> Vec<u8> {
     archive.into_inner().unwrap().finish().unwrap()
 }
 
-/// Serves an index that names one archive, and that archive as `answer` gives it.
+/// Serves an index that names one archive. `answer` sends the archive.
 async fn serve(version: &str, hash: &str, answer: fn(Bytes) -> Response, archive: Vec<u8>) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let root = format!("http://{}", listener.local_addr().unwrap());
@@ -68,7 +68,7 @@ fn absent(_: Bytes) -> Response {
     response
 }
 
-/// The error, after making sure that the cache holds nothing.
+/// The error of a download. Fails if the cache contains anything afterwards.
 async fn refused(index: &str) -> String {
     let cache = tempfile::tempdir().unwrap();
     let error = fetch_into(cache.path(), index).await.unwrap_err();

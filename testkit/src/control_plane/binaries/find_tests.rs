@@ -1,5 +1,4 @@
-//! Where binaries are looked for, and what happens when they have to be made: with stand-ins for
-//! the archives, which can't be reached, and for Go.
+//! The search for binaries, and the preparation of missing ones. Stand-ins replace Go, and no archive can be reached.
 
 use std::{
     fs::{self, File},
@@ -14,7 +13,7 @@ fn sources(assets: Option<&Path>, cache: &Path) -> Sources {
     Sources {
         assets: assets.map(Path::to_owned),
         cache: cache.to_owned(),
-        // Nobody listens there.
+        // No server listens there.
         archive_index: "http://127.0.0.1:1/index".to_owned(),
         go: PathBuf::from("/nowhere/go"),
         progress: Arc::new(|_: &Step| {}),
@@ -56,8 +55,8 @@ async fn what_the_cache_holds_is_neither_downloaded_nor_built() {
     assert!(!cache.path().join("lock").exists());
 }
 
-/// A `go` that does what `script` says; `$OUT` is the file to build. Another process writes it: a
-/// test that forks at this moment would inherit an open file, which then can't be executed.
+/// A `go` that runs `script`; `$OUT` is the file to build. A separate process writes it: a test that forks at this
+/// moment would inherit an open file, which then can't be executed.
 fn stand_in(folder: &Path, script: &str) -> PathBuf {
     let path = folder.join("go");
     let script = format!("#!/bin/sh\nfor last; do OUT=$file; file=$last; done\n{script}\n");
@@ -136,7 +135,7 @@ async fn a_failed_build_says_what_go_said_and_leaves_nothing() {
     assert_eq!(left, ["lock"]);
 }
 
-/// With the real thing, and the smallest of the three.
+/// With the real Go, and the smallest of the three servers.
 #[tokio::test]
 #[ignore = "needs Go, the Go module proxy and some 15 s to minutes"]
 async fn etcd_builds_from_the_public_modules() {

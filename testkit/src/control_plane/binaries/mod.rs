@@ -1,5 +1,5 @@
-//! Where the servers' binaries come from: `$KUBEBUILDER_ASSETS`, else this crate's cache, which is
-//! filled from the official envtest archive and, for what that lacks, by building with Go.
+//! Finds the servers' binaries in `$KUBEBUILDER_ASSETS` or in this crate's cache. The cache is filled from the official
+//! envtest archive, and with Go if the archive does not contain a binary.
 
 mod build;
 mod download;
@@ -33,7 +33,7 @@ impl Binary {
         }
     }
 
-    /// The envtest archives, and the folders made from them, hold no controller manager.
+    /// The envtest archives, and the folders that are made from them, do not contain the controller manager.
     const fn is_in_archives(self) -> bool {
         matches!(self, Self::Etcd | Self::ApiServer)
     }
@@ -44,11 +44,11 @@ impl Binary {
 pub(super) struct Binaries {
     pub(super) etcd: PathBuf,
     pub(super) api_server: PathBuf,
-    /// Only if it was asked for.
+    /// Only if the builder requested it.
     pub(super) controller_manager: Option<PathBuf>,
 }
 
-/// The places to look in.
+/// The sources of binaries.
 pub(super) struct Sources {
     /// `$KUBEBUILDER_ASSETS`.
     assets: Option<PathBuf>,
@@ -60,7 +60,7 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// The places that the environment names.
+    /// The sources that the environment names.
     pub(super) fn from_environment(
         archive_index: String,
         progress: Arc<dyn Progress>,
@@ -77,7 +77,7 @@ impl Sources {
         })
     }
 
-    /// Finds the binaries, or makes them; the latter takes minutes.
+    /// Finds the binaries, or prepares them, which takes minutes.
     pub(super) async fn find(&self, controller_manager: bool) -> Result<Binaries, Error> {
         let mut wanted = vec![Binary::Etcd, Binary::ApiServer];
         if controller_manager {
@@ -95,8 +95,8 @@ impl Sources {
         })
     }
 
-    /// Where a binary is, or will be once the cache is filled. A folder that the user names must
-    /// hold what such folders do: falling back in silence would test another version than meant.
+    /// The path of a binary, or the path that it will have once the cache is filled. A folder that the user names must
+    /// contain the usual binaries: a silent replacement would test another version than the user meant.
     fn path(&self, binary: Binary) -> Result<PathBuf, Error> {
         if let Some(folder) = &self.assets {
             let path = folder.join(binary.file_name());
@@ -120,7 +120,7 @@ impl Sources {
         Ok(missing)
     }
 
-    /// Puts into the cache what is missing there, once for all processes that want it.
+    /// Adds the missing binaries to the cache, once for all processes that need them.
     async fn fill_cache(&self, wanted: &[Binary]) -> Result<(), Error> {
         let _lock = cache::lock(&self.cache, "the control plane", &*self.progress).await?;
         let missing = self.missing(wanted)?;

@@ -1,4 +1,4 @@
-//! The versions, read from the Go modules in `testkit/controlplane/` and `testkit/controlplane-oldest/`, their only homes.
+//! The versions. Only the Go modules in `testkit/controlplane/` and `testkit/controlplane-oldest/` define them.
 
 use crate::{
     cache,
@@ -31,7 +31,7 @@ pub(super) fn go_version() -> &'static str {
     oldest_go(GO_MOD)
 }
 
-/// What tells one cached set of binaries from another.
+/// The part of the cache's path that separates sets of binaries.
 pub(super) fn cache_key() -> String {
     let digest = cache::digest(&[GO_SUM]);
     format!("{}-{digest}-{}-{}", kubernetes_version(), std::env::consts::OS, std::env::consts::ARCH)
