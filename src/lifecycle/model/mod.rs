@@ -383,7 +383,7 @@ pub(crate) fn explore(life: Life, [faults, crashes, edits, hours]: [u8; 4]) -> u
 
 /// The seed of the walks, so that each run takes the same ones.
 const SEED: u64 = 1;
-const WALKS: usize = 1_000;
+const WALKS: usize = 500;
 const STEPS: usize = 60;
 
 /// Walks through some of the states of each life. The package `lifecycle-models` visits all of them.

@@ -69,6 +69,14 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
         ),
         ("Delete", "wait_for_the_end", deleting(with(asking(), |of| of.desired.finalizer = false))),
         ("Delete", "continue_with_former_keys", deleting(restored())),
+        (
+            "Delete",
+            "wait_for_failed_release",
+            deleting(with(holding(key("now")), |observed| {
+                (observed.desired.retain, observed.marks_keys) = (true, true);
+                observed.run.failure = Some(failure(Attempted::Release));
+            })),
+        ),
         ("Every ServiceKey", "judge_former_secret", restored()),
         (judge, "accept_former_keys", restored()),
         (judge, "refuse_second_set_of_keys", with(restored(), |of| of.run.in_hand = Some(key("now")))),
@@ -147,6 +155,23 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
                 let flaw = Some(Flaw::Edited);
                 observed.secret = SecretView::Intact { key: key("now"), previous: None, flaw };
                 observed.repair_from = Some(at(8));
+            }),
+        ),
+        (
+            maintain,
+            "rehearse_secret",
+            with(holding(key("now")), |observed| {
+                let flaw = Some(Flaw::Outdated);
+                observed.secret = SecretView::Intact { key: key("now"), previous: None, flaw };
+                observed.run.conflicting = Some(Sequence::FIRST);
+            }),
+        ),
+        (
+            maintain,
+            "wait_unconfirmed",
+            with(holding(key("now")), |observed| {
+                (observed.marks_keys, observed.missed) = (true, Some(Sequence::FIRST));
+                observed.run.failure = Some(failure(Attempted::Confirm));
             }),
         ),
         (
