@@ -35,7 +35,7 @@ pub struct Admitted {
     pub(super) session: Option<Session>,
 }
 
-/// Checks a request, and returns the operation that it asks for.
+/// Checks a request, and returns its operation.
 pub(super) fn admit(request: &Request, uaa: &Uaa) -> Result<Admitted, Refusal> {
     check_length(&request.uri)?;
     let session = match request.target.route {

@@ -1,4 +1,4 @@
-//! What the Cloud Controller says, in its own words.
+//! The answers of the Cloud Controller, with its own messages.
 
 use axum::http::{
     StatusCode,
@@ -12,12 +12,12 @@ pub(super) use crate::remote::Answer;
 /// A call that has no effect.
 pub(super) type Refusal = crate::remote::Refusal<Rule>;
 
-/// 202 with an empty body and the place of the job.
+/// 202 with an empty body and the URL of the job.
 pub(super) fn accepted(job: &str) -> Answer {
     let accepted = Answer::bare(StatusCode::ACCEPTED);
     match HeaderValue::from_str(job) {
         Ok(location) => accepted.with_header(LOCATION, location),
-        // A URL of the fake's own is always a header's value.
+        // A URL of the fake is always a valid header value, so this branch is never taken.
         Err(_) => accepted,
     }
 }
@@ -28,7 +28,7 @@ impl From<ApiError> for Answer {
     }
 }
 
-/// One of the errors that the API's documentation lists, by their code and title.
+/// One of the errors that the API's documentation lists by code and title.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ApiError {
     pub status: StatusCode,
@@ -73,7 +73,7 @@ impl ApiError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, 10008, "CF-UnprocessableEntity", detail)
     }
 
-    /// What a job says that its broker let down; `operation` is `bind` or `unbind`.
+    /// The error of a job whose broker failed; `operation` is `bind` or `unbind`.
     pub(super) fn unable_to_perform(operation: &str, detail: &str) -> Self {
         let detail = format!("{operation} could not be completed: {detail}");
         Self::new(StatusCode::BAD_REQUEST, 10009, "CF-UnableToPerform", detail)
@@ -83,7 +83,7 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, 10010, "CF-ResourceNotFound", detail)
     }
 
-    /// What a Korifi says of a name that is taken.
+    /// The error of a Korifi for a name that is already in use.
     pub(super) fn not_unique(instance: &str, name: &str) -> Self {
         let detail = format!(
             "Service binding already exists: App:  Service Instance: {instance} Service Binding: {name}"

@@ -50,7 +50,7 @@ pub enum StartError {
         /// Their name.
         name: String,
     },
-    /// It can't listen.
+    /// The fake can't listen on its port.
     #[error(transparent)]
     Listen(#[from] ListenError),
 }
@@ -124,7 +124,7 @@ impl Builder {
         self
     }
 
-    /// Limits the resources on a page, whatever a client asks for; the links to other pages name the limit.
+    /// Limits the resources on a page, whatever a client requests; the links to other pages name the limit.
     pub const fn page_limit(mut self, resources: usize) -> Self {
         self.setup.page_limit = Some(resources);
         self

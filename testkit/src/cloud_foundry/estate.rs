@@ -1,4 +1,4 @@
-//! Organizations, their spaces, and the service instances in these, as they are at the start.
+//! The organizations, their spaces, and the service instances in these, at the start of the fake.
 
 use uuid::Uuid;
 
@@ -18,13 +18,13 @@ impl Organization {
         Self { guid: guid(), name: name.into(), key_limit: None, spaces: Vec::new() }
     }
 
-    /// Adds a space. Its name has to be another than that of the organization's other spaces.
+    /// Adds a space. Its name must be unique in the organization.
     pub fn space(mut self, space: Space) -> Self {
         self.spaces.push(space);
         self
     }
 
-    /// Its quota allows so many service keys.
+    /// Limits the number of service keys by a quota.
     pub const fn key_limit(mut self, keys: usize) -> Self {
         self.key_limit = Some(keys);
         self
@@ -45,7 +45,7 @@ pub struct Space {
     pub(super) name: String,
     pub(super) key_limit: Option<usize>,
     pub(super) instances: Vec<Instance>,
-    /// GUIDs of other spaces' instances that are shared into this one.
+    /// GUIDs of instances in other spaces that are shared into this one.
     pub(super) shared: Vec<String>,
 }
 
@@ -55,20 +55,20 @@ impl Space {
         Self { guid: guid(), name: name.into(), key_limit: None, instances: Vec::new(), shared: Vec::new() }
     }
 
-    /// Adds an instance. Its name has to be another than that of the space's other instances.
+    /// Adds an instance. Its name must be unique in the space.
     pub fn instance(mut self, instance: Instance) -> Self {
         self.instances.push(instance);
         self
     }
 
-    /// Shares an instance of another space into this one, where it may be called as one that is here already: names
-    /// are unique only among the instances that live in a space.
+    /// Shares an instance of another space into this one. It may have the name of an instance that is already here:
+    /// names are unique only among the instances that live in a space.
     pub fn shared(mut self, instance: &Instance) -> Self {
         self.shared.push(instance.guid.clone());
         self
     }
 
-    /// Its quota allows so many service keys.
+    /// Limits the number of service keys by a quota.
     pub const fn key_limit(mut self, keys: usize) -> Self {
         self.key_limit = Some(keys);
         self
@@ -91,7 +91,7 @@ pub struct Instance {
     pub(super) operation: InstanceOperation,
 }
 
-/// Where an instance comes from.
+/// The origin of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Managed { bindable: bool },
@@ -99,7 +99,7 @@ pub(super) enum Kind {
 }
 
 impl Instance {
-    /// An instance that a broker made, with success.
+    /// An instance that a broker has created.
     pub fn managed(name: impl Into<String>) -> Self {
         Self {
             guid: guid(),
@@ -109,18 +109,18 @@ impl Instance {
         }
     }
 
-    /// An instance that a user described, which can have no keys.
+    /// An instance that a user described. It can't have keys.
     pub fn user_provided(name: impl Into<String>) -> Self {
         Self { kind: Kind::UserProvided, ..Self::managed(name) }
     }
 
-    /// Is of a plan that can't be bound.
+    /// Gives the instance a plan that is not bindable.
     pub const fn unbindable(mut self) -> Self {
         self.kind = Kind::Managed { bindable: false };
         self
     }
 
-    /// What was, or is, done to it last.
+    /// Sets the last operation on the instance.
     pub const fn operation(mut self, operation: InstanceOperation) -> Self {
         self.operation = operation;
         self
@@ -145,20 +145,20 @@ impl Instance {
 pub struct InstanceOperation {
     /// `create`, `update` or `delete`.
     pub kind: &'static str,
-    /// How far it is.
+    /// The state of the operation.
     pub state: OperationState,
 }
 
 /// `last_operation.state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperationState {
-    /// The broker was not asked yet.
+    /// The Cloud Controller has not called the broker yet.
     Initial,
-    /// The broker is at work.
+    /// The broker works on it.
     InProgress,
-    /// It is done.
+    /// The operation has succeeded.
     Succeeded,
-    /// It failed.
+    /// The operation has failed.
     Failed,
 }
 
@@ -172,7 +172,7 @@ impl OperationState {
         }
     }
 
-    /// Whether it has not ended.
+    /// Whether the operation has not ended.
     pub(super) const fn is_open(self) -> bool {
         matches!(self, Self::Initial | Self::InProgress)
     }

@@ -1,4 +1,4 @@
-//! Faults in the words of Cloud Foundry.
+//! Faults with the messages of Cloud Foundry.
 
 use axum::http::StatusCode;
 use serde_json::json;

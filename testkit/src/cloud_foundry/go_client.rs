@@ -15,10 +15,10 @@ static SOURCES: Sources = Sources {
     program: OnceCell::const_new(),
 };
 
-/// The client, built if it is not yet.
+/// The client, built if necessary.
 ///
 /// # Errors
-/// [`GoClientError`] says what is missing, or how the build ended.
+/// [`GoClientError`] names what is missing, or how the build ended.
 pub async fn go_client() -> Result<GoClient, GoClientError> {
     GoClient::of(&SOURCES).await
 }

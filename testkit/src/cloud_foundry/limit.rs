@@ -1,4 +1,4 @@
-//! The Cloud Controller's own rate limit, which an honest client can meet.
+//! The Cloud Controller's own rate limit, which also a correct client can exceed.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,16 +14,16 @@ const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-/// So many requests in a window of time; whoever asks for more is answered 429 until the next window.
+/// A limit of requests in a window of time. The answer to each further request is 429 until the next window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// How many requests a window has.
+    /// The number of requests in a window.
     pub requests: u32,
-    /// How long a window is, from its first request on; it ends with a whole second.
+    /// The length of a window from its first request; it ends at a full second.
     pub window: Duration,
 }
 
-/// The requests of the window that is open.
+/// The requests of the current window.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     limit: Option<RateLimit>,
@@ -33,12 +33,12 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// Changes the limit, and opens a new window.
+    /// Changes the limit, and begins a new window.
     pub(super) fn change(&mut self, limit: Option<RateLimit>) {
         *self = Self { limit, ..Self::default() };
     }
 
-    /// Counts a request; gives the headers for the answer, or the answer.
+    /// Counts a request. Returns the headers for the answer, or the answer 429.
     pub(super) fn count(&mut self) -> Result<Vec<Header>, Answer> {
         let Some(RateLimit { requests, window }) = self.limit else { return Ok(Vec::new()) };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -55,8 +55,8 @@ impl Meter {
         if self.used <= requests { Ok(headers) } else { Err(self.exceeded(headers)) }
     }
 
-    /// 429 as the Cloud Controller writes it: its JSON is called text, and `Retry-After` is the same moment as
-    /// `X-RateLimit-Reset`, in seconds since the epoch, which the specification of HTTP does not know.
+    /// 429 in the form of the Cloud Controller: its JSON has the type `text/plain`. Its `Retry-After` has the value of
+    /// `X-RateLimit-Reset`, in seconds since the epoch, which is not valid in HTTP.
     fn exceeded(&self, headers: Vec<Header>) -> Answer {
         let text = HeaderValue::from_static("text/plain; charset=utf-8");
         let mut answer = Answer::from(ApiError::rate_limit_exceeded());

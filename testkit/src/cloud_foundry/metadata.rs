@@ -1,4 +1,4 @@
-//! Labels and annotations: what the API accepts (section Metadata), and how a change is merged.
+//! Labels and annotations: the limits of the API (section Metadata), and the merge of a change.
 
 use std::collections::BTreeMap;
 
@@ -21,13 +21,13 @@ pub(super) struct Metadata {
 
 type Changes = BTreeMap<String, Option<String>>;
 
-/// The API takes null for none here, which is what Go makes of a map that was never made.
+/// The API accepts null as an empty map here. Go encodes a nil map as null.
 fn maybe_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Changes, D::Error> {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 impl Metadata {
-    /// Says everything that the API has against it, in its own words.
+    /// Returns all complaints of the API, with its own messages.
     pub(super) fn check(&self) -> Result<(), String> {
         let labels = self.labels.iter().flat_map(|(key, value)| {
             let key = key_error(key).map(|error| format!("Metadata label key error: {error}"));
@@ -44,7 +44,7 @@ impl Metadata {
     }
 }
 
-/// Changes what is named, removes what is null, and leaves the rest.
+/// Changes or removes (null) the named entries, and keeps the others.
 pub(super) fn merge(into: &mut BTreeMap<String, String>, changes: &Changes) {
     for (key, value) in changes {
         match value {

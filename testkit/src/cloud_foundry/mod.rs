@@ -15,12 +15,12 @@
 //! | A broker that refuses an unbind with `ConcurrencyError` fails the job only. The key's `last_operation` stays | [`Builder::one_at_a_time`], [`FakeCloudFoundry::fail_job`] | `app/actions/v3/service_binding_delete.rb`, `app/jobs/v3/delete_binding_job.rb` |
 //! | A broker that refuses a bind with `ConcurrencyError` fails the creation: job and `last_operation` | [`Builder::one_at_a_time`] | `app/actions/v3/service_binding_create.rb` |
 //! | Old jobs are deleted | [`FakeCloudFoundry::lose_job`] | `app/jobs/runtime/pollable_job_cleanup.rb` |
-//! | A Korifi takes no `metadata` when it creates a key, and has no UAA | [`Builder::korifi`] | `cloudfoundry/korifi`: `api/payloads/service_binding.go`, `api/payloads/validation/validator.go`, `api/presenter/root.go` |
-//! | The GUID of a Korifi's job holds that of the key | [`Builder::korifi`] | `cloudfoundry/korifi`: `api/presenter/job.go` |
-//! | A Korifi frees the name of a key when its deletion begins, and takes every deletion | [`Builder::korifi`] | `cloudfoundry/korifi`: `controllers/webhooks/services/bindings/validator.go`, `api/repositories/service_binding_repository.go` |
-//! | The links of a Korifi name another host than the client calls | [`Builder::named`] | `cloudfoundry/korifi`: `api/presenter/root.go`, `serverURL` |
-//! | A UAA refuses a grant that the client may not use as `invalid_client` | a client that asks for another grant | `cloudfoundry/uaa`: `oauth/provider/token/AbstractTokenGranter.java` |
-//! | The router answers a line of text, with status 404, while the API or the UAA is down | [`Fault::unknown_route`] | `cloudfoundry/gorouter`: `handlers/lookup.go` |
+//! | A Korifi accepts no `metadata` when it creates a key, and has no UAA | [`Builder::korifi`] | `cloudfoundry/korifi`: `api/payloads/service_binding.go`, `api/payloads/validation/validator.go`, `api/presenter/root.go` |
+//! | The GUID of a Korifi's job contains that of the key | [`Builder::korifi`] | `cloudfoundry/korifi`: `api/presenter/job.go` |
+//! | A Korifi frees the name of a key when its deletion begins, and accepts every deletion | [`Builder::korifi`] | `cloudfoundry/korifi`: `controllers/webhooks/services/bindings/validator.go`, `api/repositories/service_binding_repository.go` |
+//! | The links of a Korifi name another host than the one that the client calls | [`Builder::named`] | `cloudfoundry/korifi`: `api/presenter/root.go`, `serverURL` |
+//! | A UAA refuses a grant that the client may not use as `invalid_client` | a client that requests another grant | `cloudfoundry/uaa`: `oauth/provider/token/AbstractTokenGranter.java` |
+//! | The router answers with a line of text and status 404 while the API or the UAA is down | [`Fault::unknown_route`] | `cloudfoundry/gorouter`: `handlers/lookup.go` |
 //! | A Cloud Controller refuses lists of more than `renderer.max_total_results` resources | [`Builder::max_total_results`] | `app/messages/list_message.rb` |
 //! | A UAA locks a user out for five minutes after five wrong passwords within 20 | [`FakeCloudFoundry::lock`], and wrong passwords | `cloudfoundry/uaa`: `PeriodLockoutPolicy`, with the defaults of `LockoutPolicy` |
 //! | A job reports `PROCESSING` for hours after its worker died | [`FakeCloudFoundry::kill_worker`] | `app/jobs/timeout_job.rb` |

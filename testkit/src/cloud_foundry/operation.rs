@@ -1,4 +1,4 @@
-//! What a well-formed call asks for. Values of these types have passed every check that needs no state.
+//! The operation of a well-formed call. Values of these types have passed every check that needs no state.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{metadata::Metadata, query::ListQuery, uaa::GrantRequest};
 
-/// What is asked for.
+/// The requested operation.
 #[derive(Clone, Debug)]
 pub(super) enum Operation {
     Root,
@@ -28,7 +28,7 @@ pub(super) enum Operation {
 }
 
 impl Operation {
-    /// What is asked of a list.
+    /// The query, if this is a list.
     pub(super) const fn list(&self) -> Option<&ListQuery> {
         match self {
             Self::Organizations(query) | Self::Spaces(query) | Self::Instances(query) | Self::Keys(query) => {
@@ -63,7 +63,7 @@ impl fmt::Debug for Wish {
     }
 }
 
-/// What the key belongs to.
+/// The object that the key belongs to.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Relationships {

@@ -1,11 +1,11 @@
-//! How long the Cloud Controller takes to make or delete a key.
+//! The time that the Cloud Controller takes to create or delete a key.
 
-/// What the Cloud Controller can be at work on.
+/// The kinds of work of the Cloud Controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Work {
-    /// A key is being made.
+    /// The creation of a key.
     Create,
-    /// A key is being deleted.
+    /// The deletion of a key.
     Delete,
 }
 
@@ -26,12 +26,12 @@ impl Work {
         }
     }
 
-    /// The GUID of a job of a Korifi, which is made of what it does and to which key.
+    /// The GUID of a job of a Korifi: the kind of work and the GUID of the key.
     pub(super) fn job_of_korifi(self, key: &str) -> String {
         format!("managed_service_binding.{}~{key}", self.name())
     }
 
-    /// What a job calls it that fails.
+    /// The name of the work in the error of a failed job.
     pub(super) const fn of_the_broker(self) -> &'static str {
         match self {
             Self::Create => "bind",
@@ -40,39 +40,39 @@ impl Work {
     }
 }
 
-/// How long work takes. It never depends on a clock.
+/// The duration of work. It never depends on a clock.
 ///
-/// Work begins after the first look that anybody takes at it: a `GET` of the job or of the key, or a list that shows
-/// the key. That look finds the job `PROCESSING`, and the key as if nothing had been asked for yet: a new one is
-/// `initial`, and one that is to be deleted still says that its creation succeeded. Later looks find the job
-/// `POLLING` and the key `in progress`.
+/// Work begins after its first look: a `GET` of the job or of the key, or a list that shows the key. The first look
+/// finds the job `PROCESSING`, and the key as if the work had not been requested: a new key is `initial`, and a key
+/// that is to be deleted still has a successful creation as its last operation. Later looks find the job `POLLING` and
+/// the key `in progress`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Pace {
-    /// What takes time.
+    /// The kinds of work that take time.
     slow: &'static [Work],
-    /// How many looks find the work under way; nothing where the test ends it.
+    /// The number of looks before the work is done; `None` if the test ends it.
     looks: Option<usize>,
 }
 
 impl Pace {
-    /// Everything is done before the answer is sent.
+    /// All work is done before the answer is sent.
     pub const fn at_once() -> Self {
         Self { slow: &[], looks: Some(0) }
     }
 
-    /// Work takes until the test ends it: [`finish`](super::FakeCloudFoundry::finish),
+    /// Work lasts until the test ends it: [`finish`](super::FakeCloudFoundry::finish),
     /// [`fail`](super::FakeCloudFoundry::fail).
     pub const fn until_told() -> Self {
         Self { slow: &[Work::Create, Work::Delete], looks: None }
     }
 
-    /// This many looks find the work under way; the next one finds it done.
+    /// This many looks find the work not done; the next look finds it done.
     pub const fn looks(count: usize) -> Self {
         Self { slow: &[Work::Create, Work::Delete], looks: Some(count) }
     }
 
-    /// Only this work takes time; the other is done at once.
+    /// Only this work takes time; the other kind is done at once.
     pub const fn only(mut self, work: Work) -> Self {
         self.slow = match work {
             Work::Create => &[Work::Create],
@@ -85,7 +85,7 @@ impl Pace {
         self.slow.contains(&work)
     }
 
-    /// Whether work that was looked at so often is over.
+    /// Whether work is done after this many looks.
     pub(super) fn is_over(self, looks: usize) -> bool {
         self.looks.is_some_and(|under_way| looks >= under_way)
     }

@@ -11,14 +11,14 @@ use crate::remote::reading;
 const DEFAULT_PER_PAGE: usize = 50;
 const MAX_PER_PAGE: usize = 5000;
 
-/// What a route understands. The API knows more: what is not here, the fake can't do.
+/// The query parameters of a route that the fake supports. The API has more.
 struct Schema {
-    /// Filters whose value is a list of texts.
+    /// Filters whose value is a list of strings.
     lists: &'static [&'static str],
-    /// The values that the filter `type` can have, where there is one.
+    /// The valid values of the filter `type`, if there is one.
     types: &'static [&'static str],
     includes: &'static [&'static str],
-    /// Whether there are pages, in an order, and a selector.
+    /// Whether the route has pages, an order and a selector.
     is_list: bool,
 }
 
@@ -66,7 +66,7 @@ impl Schema {
     }
 }
 
-/// What a list, or a look-up, is asked for.
+/// The query of a list or look-up.
 #[derive(Clone, Debug)]
 pub(super) struct ListQuery {
     filters: BTreeMap<String, Vec<String>>,
@@ -75,7 +75,7 @@ pub(super) struct ListQuery {
     pub order: Order,
     pub page: usize,
     pub per_page: usize,
-    /// Everything but the page, as it was sent, for links to other pages.
+    /// All parameters except the page, as the client sent them, for links to other pages.
     pub sent: BTreeMap<String, String>,
 }
 
@@ -114,7 +114,7 @@ impl ListQuery {
         Ok(query)
     }
 
-    /// Whether the filter of this name, if there is one, lets this value through.
+    /// Whether this value matches the filter of this name, if there is one.
     pub(super) fn admits(&self, filter: &str, value: &str) -> bool {
         self.filters.get(filter).is_none_or(|values| values.iter().any(|wanted| wanted == value))
     }
@@ -164,7 +164,7 @@ fn positive(name: &str, value: &str) -> Result<usize, Refusal> {
         .ok_or_else(|| Refusal::bad_query(Rule::PerPage, format!("{name} must be a positive integer")))
 }
 
-/// The values of a list. Each is decoded once more than the query itself is: that is how a comma gets into one.
+/// The values of a list. The API decodes each value once more than the query, so that a value can contain a comma.
 fn list(value: &str) -> Vec<String> {
     value
         .split(',')

@@ -12,9 +12,9 @@ use crate::remote::{self, Caller, FieldNames};
 pub enum Rule {
     /// Call only known endpoints.
     KnownRoute,
-    /// Show a token of the UAA as `Authorization: bearer`.
+    /// Send a token of the UAA as `Authorization: bearer`.
     Authorization,
-    /// Show no expired token.
+    /// Send no expired token.
     FreshToken,
     /// Send no more requests than the [limit](super::Builder::limit) allows.
     RateLimit,
@@ -24,7 +24,7 @@ pub enum Rule {
     UrlLength,
     /// Send only known query parameters, once each, with valid values.
     Query,
-    /// Ask for pages of 1 to 5,000 resources, from page 1.
+    /// Request pages of 1 to 5,000 resources, from page 1.
     PerPage,
     /// Declare a body as `application/json`.
     ContentType,
@@ -38,9 +38,9 @@ pub enum Rule {
     TokenForm,
     /// Log in to the UAA as a client in exactly one way, with the right secret.
     Client,
-    /// Ask for a grant that the client may use.
+    /// Use a grant that the client may use.
     GrantType,
-    /// Show the UAA a user's right password.
+    /// Send the UAA a user's right password.
     Password,
 }
 
@@ -61,7 +61,7 @@ pub struct Key {
     pub name: String,
     /// The GUID of its instance.
     pub instance: String,
-    /// 1 for the first key that clients asked for, 2 for the next one.
+    /// 1 for the first key that clients requested, 2 for the next one.
     pub number: u64,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
@@ -141,7 +141,7 @@ pub struct UnderWay {
     pub key: String,
     /// The name of the key.
     pub name: String,
-    /// The GUID of its job; the first one, if clients asked for the deletion several times.
+    /// The GUID of its job; the first one, if clients requested the deletion several times.
     pub job: String,
     /// The number of looks at it so far.
     pub looks: usize,

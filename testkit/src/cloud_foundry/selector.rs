@@ -1,4 +1,4 @@
-//! Label selectors, as the API's documentation has them (section Labels and selectors).
+//! Label selectors, by the API's documentation (section Labels and selectors).
 
 use std::{collections::BTreeMap, iter::Peekable, vec::IntoIter};
 
@@ -13,7 +13,7 @@ enum Requirement {
     Exists(String),
     Missing(String),
     In(String, Vec<String>),
-    /// Labels without the key meet it too.
+    /// Labels without the key match too.
     NotIn(String, Vec<String>),
 }
 

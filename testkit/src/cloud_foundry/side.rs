@@ -19,7 +19,7 @@ pub struct CloudFoundry {
     pub(super) uaa: Uaa,
     pub(super) state: State,
     pub(super) meter: Meter,
-    /// How many look-ups of single keys and jobs are left; nothing if they are not limited.
+    /// The number of remaining look-ups of single keys and jobs; `None` without a limit.
     pub(super) look_ups: Option<usize>,
 }
 

@@ -28,7 +28,7 @@ pub struct Admitted {
     pub(super) session: Option<Session>,
 }
 
-/// Checks a request, and returns the operation that it asks for.
+/// Checks a request, and returns its operation.
 pub(super) fn admit(request: &Request, iam: &Iam) -> Result<Admitted, Refusal> {
     let route = request.target.route;
     let session = match route {

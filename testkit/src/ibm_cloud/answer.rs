@@ -1,4 +1,4 @@
-//! What IAM and the Resource Controller say, each in its own words.
+//! The answers of IAM and the Resource Controller, each with its own messages.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ pub(super) use crate::remote::Answer;
 /// A call that has no effect.
 pub(super) type Refusal = crate::remote::Refusal<Rule>;
 
-/// A refusal in the words of the host that a call is for.
+/// A refusal in the form of the host of a call.
 pub(super) fn refused(door: Door, status: StatusCode, code: &str, message: &str) -> Answer {
     match door {
         Door::Iam => iam(status, code, message),
@@ -21,13 +21,13 @@ pub(super) fn refused(door: Door, status: StatusCode, code: &str, message: &str)
     }
 }
 
-/// An error of IAM where it keeps service IDs, policies and roles.
+/// An error of IAM's API for service IDs, policies and roles.
 pub(super) fn iam(status: StatusCode, code: &str, message: &str) -> Answer {
     let errors = json!([{ "code": code, "message": message }]);
     Answer::new(status, json!({ "trace": transaction(), "errors": errors, "status_code": status.as_u16() }))
 }
 
-/// An error of IAM where it hands out tokens.
+/// An error of IAM's token endpoint.
 pub(super) fn no_token(status: StatusCode, code: &str, message: &str) -> Answer {
     let context = json!({
         "requestId": transaction(),
@@ -52,7 +52,7 @@ pub(super) fn controller(status: StatusCode, code: &str, message: &str) -> Answe
     Answer::new(status, body)
 }
 
-/// 401: the caller's token is worth nothing, or nothing any more.
+/// 401: the caller's token is invalid, or not valid any more.
 pub(super) fn unauthorized(route: Route, message: &str) -> Answer {
     match route.door() {
         Door::Iam => iam(StatusCode::UNAUTHORIZED, "invalid_token", message),
@@ -60,13 +60,13 @@ pub(super) fn unauthorized(route: Route, message: &str) -> Answer {
     }
 }
 
-/// By which IBM finds a call in its logs.
+/// The id of a call in IBM's logs.
 fn transaction() -> Value {
     format!("fake-{}", Uuid::new_v4().simple()).into()
 }
 
 impl Refusal {
-    /// The caller sent what it must not send.
+    /// The caller sent something that it must not send.
     pub(crate) fn bad_request(route: Route, rule: Rule, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         Self::breach(rule, refused(route.door(), StatusCode::BAD_REQUEST, "ValidationError", &detail), detail)
@@ -85,7 +85,7 @@ impl Refusal {
         })
     }
 
-    /// There is nothing of this id, which is nobody's fault.
+    /// No object has this id. This does not break a rule.
     pub(crate) fn not_found(route: Route, what: &str, id: &str) -> Self {
         Self::blameless(match route.door() {
             Door::Iam => {

@@ -41,7 +41,7 @@ pub enum StartError {
     /// Two logins share a name.
     #[error("there are two logins of the name `{0}`")]
     Login(String),
-    /// It can't listen.
+    /// The fake can't listen on its port.
     #[error(transparent)]
     Listen(#[from] ListenError),
 }

@@ -1,4 +1,4 @@
-//! The service instances of the account, as they are at the start.
+//! The service instances of the account, at the start of the fake.
 
 use uuid::Uuid;
 
@@ -23,16 +23,16 @@ pub struct Instance {
 pub enum InstanceState {
     /// It can be used.
     Active,
-    /// It is being made.
+    /// It is being created.
     Provisioning,
-    /// It was deleted, and can be had back.
+    /// It was deleted, and can be restored.
     PendingReclamation,
     /// It was deleted.
     Removed,
 }
 
 impl Instance {
-    /// An active instance of `cloudantnosqldb`, with the roles Reader, Writer and Manager and room for 20 keys.
+    /// An active instance of `cloudantnosqldb`, with the roles Reader, Writer and Manager and a limit of 20 keys.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             guid: Uuid::new_v4().to_string(),
@@ -49,39 +49,39 @@ impl Instance {
         .service("cloudantnosqldb")
     }
 
-    /// An instance of `databases-for-postgresql`. The service has platform roles only, and its keys have nothing of IAM
-    /// (IBM-Cloud/terraform-provider-ibm, issue 1387).
+    /// An instance of `databases-for-postgresql`. The service has platform roles only, and its keys contain nothing of
+    /// IAM (IBM-Cloud/terraform-provider-ibm, issue 1387).
     pub fn database(name: impl Into<String>) -> Self {
         Self::new(name).service("databases-for-postgresql").roles([])
     }
 
-    /// An Activity Tracker instance. What its keys are about is `service_key`, as IBM's page "Managing service keys" says
-    /// (ibm-cloud-docs/activity-tracker, `service_keys.md`): it is shown to callers with the service role Manager, whatever
-    /// role the key has; the instance has one of them, whatever keys are created; and it outlives them.
+    /// An Activity Tracker instance. Its keys contain `service_key`, by IBM's page "Managing service keys"
+    /// (ibm-cloud-docs/activity-tracker, `service_keys.md`). Only callers with the service role Manager see it,
+    /// whatever role the key has. All keys of the instance share one value, which stays valid after their deletion.
     pub fn auditing(name: impl Into<String>) -> Self {
         Self { is_auditing: true, ..Self::new(name).service("logdnaat") }
     }
 
-    /// Is of this service, which the instances of the same service share their `resource_id` with.
+    /// Sets the service. Instances of the same service have the same `resource_id`.
     pub fn service(mut self, service: impl Into<String>) -> Self {
         self.service = service.into();
         self.resource_id = format!("{}-catalog-id", self.service);
         self
     }
 
-    /// Its service has these roles instead.
+    /// Replaces the roles of its service.
     pub fn roles<'a>(mut self, roles: impl IntoIterator<Item = &'a str>) -> Self {
         self.roles = roles.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The account has made a role for its service.
+    /// Adds a role that the account defined for its service.
     pub fn custom_role(mut self, role: impl Into<String>) -> Self {
         self.custom_roles.push(role.into());
         self
     }
 
-    /// Has room for so many keys instead of 20.
+    /// Sets the limit of keys, instead of 20.
     pub const fn key_limit(mut self, keys: usize) -> Self {
         self.key_limit = keys;
         self
@@ -93,7 +93,7 @@ impl Instance {
         self
     }
 
-    /// Is in this state instead of active.
+    /// Sets the state, instead of active.
     pub const fn state(mut self, state: InstanceState) -> Self {
         self.state = state;
         self
@@ -122,7 +122,7 @@ impl Instance {
         format!("crn:v1:bluemix:public:{}:eu-de:a/{account}:{}", self.service, self.guid)
     }
 
-    /// The CRNs of its service's roles by their names: those of the service first.
+    /// The CRNs of its service's roles by their names, the roles of the service first.
     pub(super) fn roles_with_crns(&self, account: &str) -> impl Iterator<Item = (&str, String)> {
         let of_the_service = self.roles.iter().map(|role| (role.as_str(), service_role(role)));
         let of_the_account = self.custom_roles.iter().map(move |role| {
@@ -133,7 +133,7 @@ impl Instance {
     }
 }
 
-/// The CRN of a service's role, which has no spaces.
+/// The CRN of a service's role. It contains no spaces.
 pub(super) fn service_role(name: &str) -> String {
     format!("crn:v1:bluemix:public:iam::::serviceRole:{}", name.replace(' ', ""))
 }

@@ -1,4 +1,4 @@
-//! Faults in the words of IBM Cloud.
+//! Faults with the messages of IBM Cloud.
 
 use axum::http::StatusCode;
 use serde_json::json;
@@ -14,13 +14,13 @@ impl Fault {
         Self::Status(status, controller(status, code, message).body.unwrap_or_default())
     }
 
-    /// An error of IAM where it keeps service IDs and policies.
+    /// An error of IAM's API for service IDs and policies.
     #[must_use]
     pub fn of_iam(status: StatusCode, code: &str, message: &str) -> Self {
         Self::Status(status, iam(status, code, message).body.unwrap_or_default())
     }
 
-    /// 422: what the service's broker said, as one of the Resource Controller's errors.
+    /// 422: the message of the service's broker, as an error of the Resource Controller.
     #[must_use]
     pub fn wrapped_broker_error(message: &str) -> Self {
         Self::Status(
@@ -33,7 +33,7 @@ impl Fault {
         )
     }
 
-    /// 422: what the service's broker said, and no code.
+    /// 422: the message of the service's broker, without a code.
     #[must_use]
     pub fn flat_broker_error(message: &str) -> Self {
         Self::Status(

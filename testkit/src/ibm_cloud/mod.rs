@@ -12,10 +12,10 @@
 //! | habit | here | source |
 //! |---|---|---|
 //! | Cloud Databases have no service roles: a named role is refused | [`Instance::database`] | `IBM-Cloud/terraform-provider-ibm`, issues 1387 and 5391 |
-//! | `Reader`, `Writer` and `Manager` go by name, all other roles by CRN; `NONE` means no role | every creation | `IBM/platform-services-go-sdk`: `resource_controller_v2.go`, `CreateResourceKeyOptions.Role`; `terraform-provider-ibm`: `ibm/flex/structures.go`, `FindRoleByName` |
+//! | A request names `Reader`, `Writer` and `Manager` by name, all other roles by CRN; `NONE` means no role | every creation | `IBM/platform-services-go-sdk`: `resource_controller_v2.go`, `CreateResourceKeyOptions.Role`; `terraform-provider-ibm`: `ibm/flex/structures.go`, `FindRoleByName` |
 //! | Credentials are `REDACTED` or `REDACTED_EXPLICIT`, also of keys that showed them at their creation | [`Quirks::redaction`], [`Instance::one_time`] | `platform-services-go-sdk`: `Credentials.Redacted`, `onetime_credentials`; IBM's page "Connecting services to apps" |
-//! | A new key does not show for minutes | [`Quirks::looks_without_new_keys`] | `terraform-provider-ibm`: `resource_ibm_resource_key.go`, `resourceIBMResourceKeyRead` |
-//! | An auditing instance has one `service_key`, whatever keys it has; it is shown to callers with the role Manager, and outlives the keys | [`Instance::auditing`] | IBM's page "Managing service keys" of Activity Tracker, `service_keys.md` |
+//! | Look-ups do not find a new key for minutes | [`Quirks::looks_without_new_keys`] | `terraform-provider-ibm`: `resource_ibm_resource_key.go`, `resourceIBMResourceKeyRead` |
+//! | All keys of an auditing instance share one `service_key`. Only callers with the role Manager see it, and it outlives the keys | [`Instance::auditing`] | IBM's page "Managing service keys" of Activity Tracker, `service_keys.md` |
 //!
 //! IBM does not document the error codes for exceeded limits of keys and service IDs, nor those for deleted keys.
 //! Clients should use the status, and show the message as it is.

@@ -1,4 +1,4 @@
-//! What a well-formed call asks for. Values of these types have passed every check that needs no state.
+//! The operation of a well-formed call. Values of these types have passed every check that needs no state.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::iam::GrantRequest;
 use crate::remote::reading::Parameters;
 
-/// What is asked for. The query of a list holds known parameters only.
+/// The requested operation. The query of a list contains known parameters only.
 #[derive(Clone, Debug)]
 pub(super) enum Operation {
     Token(GrantRequest),
@@ -62,7 +62,7 @@ pub(super) struct KeyName {
     pub name: String,
 }
 
-/// The body of a request for a service ID. IAM would make an API key for it on request too, which the fake does not.
+/// The body of a request for a service ID. IAM can also create an API key for it on request, which the fake can't.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ServiceIdWish {
@@ -85,7 +85,7 @@ pub(super) struct PolicyWish {
     pub description: String,
 }
 
-/// Who a policy is for.
+/// The subject of a policy.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Subject {
@@ -106,7 +106,7 @@ pub(super) struct PolicyRole {
     pub role_id: String,
 }
 
-/// Where a policy holds.
+/// The resource of a policy.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Resource {

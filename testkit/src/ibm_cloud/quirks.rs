@@ -1,28 +1,28 @@
-//! What real ones do now and then.
+//! Occasional behaviour of real IBM Clouds.
 
-/// What keys look like once they are made. Everything is off at the start.
+/// The quirks of existing keys. All are off at the start.
 #[derive(Clone, Debug, Default)]
 pub struct Quirks {
-    /// So many looks at a new key don't show it: look-ups are answered 404. terraform-provider-ibm looks for five minutes
-    /// (`resource_ibm_resource_key.go`, `resourceIBMResourceKeyRead`).
+    /// The number of looks that do not find a new key: look-ups get 404. terraform-provider-ibm repeats the look-up for
+    /// five minutes (`resource_ibm_resource_key.go`, `resourceIBMResourceKeyRead`).
     pub looks_without_new_keys: usize,
-    /// Lists don't show a new key either, and count as looks at it.
+    /// Lists do not show a new key either, and count as looks.
     pub lists_without_new_keys: bool,
-    /// Look-ups and lists show no credentials, but say that they are not shown, also of keys that show them once.
+    /// Look-ups and lists contain a redaction instead of the credentials, also for keys that show them once.
     pub redaction: Option<Redaction>,
-    /// The answer to a creation shows no credentials either, where there is a redaction.
+    /// With a redaction, the answer to a creation contains no credentials either.
     pub redacts_creations: bool,
-    /// How a key that was deleted is answered for.
+    /// The answer to a look-up of a deleted key.
     pub removed: Removed,
-    /// Lists go on to show keys that were deleted.
+    /// Lists still show deleted keys.
     pub lists_show_removed: bool,
-    /// A key that was deleted can't be found to be deleted again: 404 instead of 410.
+    /// A repeated deletion of a key gets 404 instead of 410.
     pub forgets_removed: bool,
-    /// The policies of a service ID go with it, instead of being left behind.
+    /// The deletion of a service ID deletes its policies, instead of leaving them behind.
     pub policies_go_with_service_ids: bool,
 }
 
-/// Why credentials are not shown.
+/// The reason why credentials are redacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Redaction {
     /// The caller's access is less than that of the credential (IBM's page "Connecting services to apps",
@@ -42,7 +42,7 @@ impl Redaction {
     }
 }
 
-/// What a look-up of a key is answered that was deleted.
+/// The answer to a look-up of a deleted key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Removed {
     /// 200, with `"state": "removed"`.

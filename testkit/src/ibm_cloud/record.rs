@@ -12,15 +12,15 @@ use crate::remote::{self, Caller, FieldNames};
 pub enum Rule {
     /// Call only known endpoints.
     KnownRoute,
-    /// Show a token of IAM as `Authorization: Bearer`.
+    /// Send a token of IAM as `Authorization: Bearer`.
     Authorization,
-    /// Show no expired token.
+    /// Send no expired token.
     FreshToken,
     /// Send no more requests than the [limit](super::Builder::limit) allows.
     RateLimit,
     /// Send only known query parameters, once each, with valid values.
     Query,
-    /// Ask for pages of 1 to 100 objects, and for the next page by the token of the previous one.
+    /// Request pages of 1 to 100 objects, and the next page by the token of the previous one.
     Page,
     /// Declare the type of a body.
     ContentType,
@@ -28,9 +28,9 @@ pub enum Rule {
     Body,
     /// Send IAM a form with known parameters, once each.
     TokenForm,
-    /// Ask for a token by API key, or by a compute resource's token with a profile.
+    /// Request a token with an API key, or with a compute resource's token and a profile.
     GrantType,
-    /// Show a known API key, or a known token of a compute resource.
+    /// Send a known API key, or a known token of a compute resource.
     Secret,
     /// Name the id of this account.
     Account,

@@ -56,7 +56,7 @@ impl Side for IbmCloud {
             Operation::Token(request) => Some(request.grant()),
             _ => None,
         };
-        // IAM carries both calls out, and so does the fake.
+        // IAM carries out both calls although they break a rule, and so does the fake.
         let reproach = match &admitted.operation {
             Operation::DeleteServiceId { id } => self.state.bound_to(id).map(|key| {
                 let detail = format!("the key `{key}` is still bound to the service ID `{id}`");
@@ -89,7 +89,7 @@ impl Side for IbmCloud {
         match (operation, session) {
             (Operation::Token(request), _) => self.iam.grant(request),
             (operation, Some(session)) => self.state.apply(operation, session),
-            // Not reached: only a request for a token has no session.
+            // Never reached: only a request for a token has no session.
             (_, None) => Err(Refusal::forbidden(Route::Unknown)),
         }
     }

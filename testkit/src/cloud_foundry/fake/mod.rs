@@ -46,7 +46,7 @@ impl FakeCloudFoundry {
         self.change(|side| side.look_ups = Some(count));
     }
 
-    /// Limits the resources on a page, whatever a client asks for; nothing removes the limit.
+    /// Limits the resources on a page, whatever a client requests; nothing removes the limit.
     pub fn change_page_limit(&self, resources: Option<usize>) {
         self.change(|side| side.state.page_limit = resources);
     }

@@ -1,4 +1,4 @@
-//! What is where, and who may see it.
+//! Finds spaces and instances, and checks who may read them.
 
 use super::{
     super::{
@@ -25,7 +25,7 @@ impl State {
         self.instances().find(|place| place.instance.guid == instance)
     }
 
-    /// The GUIDs of the spaces in which an instance can be found: its own, and those that it is shared into.
+    /// The GUIDs of the spaces that contain an instance: its own, and those that it is shared into.
     pub(super) fn spaces_with(&self, place: Place<'_>) -> Vec<&Space> {
         self.spaces()
             .map(|(_, space)| space)
@@ -33,7 +33,7 @@ impl State {
             .collect()
     }
 
-    /// The instance, where somebody may read it.
+    /// The instance, if the caller may read it.
     pub(super) fn readable(&self, instance: &str, session: &Session) -> Option<Place<'_>> {
         self.place(instance).filter(|place| self.may_read(*place, session))
     }
@@ -42,19 +42,19 @@ impl State {
         self.spaces_with(place).iter().any(|space| session.access.role_in(&space.name).may_read())
     }
 
-    /// The GUID of the first instance of this name, or of this GUID.
+    /// The GUID of the first instance with this name or GUID.
     pub(crate) fn instance_guid(&self, name: &str) -> Option<String> {
         let known = |place: &Place<'_>| place.instance.name == name || place.instance.guid == name;
         self.instances().find(known).map(|place| place.instance.guid.clone())
     }
 
-    /// Begins or ends an operation on an instance; says whether the instance is there.
+    /// Sets the last operation on an instance; returns whether the instance exists.
     pub(crate) fn set_operation(&mut self, name: &str, operation: InstanceOperation) -> bool {
         let found = self.instance_mut(name);
         found.map(|instance| instance.operation = operation).is_some()
     }
 
-    /// Removes an instance and all its keys; says whether it was there.
+    /// Removes an instance and all its keys; returns whether it existed.
     pub(crate) fn forget_instance(&mut self, name: &str) -> bool {
         let Some(guid) = self.instance_guid(name) else { return false };
         let keys: Vec<_> = self.keys.values().filter(|stored| stored.key.instance == guid).collect();

@@ -1,4 +1,4 @@
-//! Jobs: what `GET /v3/jobs/:guid` tells of the work on a key.
+//! Jobs: `GET /v3/jobs/:guid` reports the work on a key.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use super::{
     show::shown_time,
 };
 
-/// A job; it outlives its key.
+/// A job. It exists longer than its key.
 pub(super) struct Job {
     guid: String,
     work: Work,
@@ -19,7 +19,7 @@ pub(super) struct Job {
     updated_at: Timestamp,
 }
 
-/// How far a job is.
+/// The progress of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Processing,
@@ -44,7 +44,7 @@ impl Stage {
 }
 
 impl State {
-    /// Makes a job for work on a key; gives its GUID.
+    /// Creates a job for work on a key; returns its GUID.
     pub(super) fn new_job(&mut self, work: Work, key: &str) -> String {
         let guid = if self.korifi { work.job_of_korifi(key) } else { guid() };
         let now = Timestamp::now();
@@ -60,12 +60,12 @@ impl State {
         guid
     }
 
-    /// The answer that sends a client to a job.
+    /// The answer that refers a client to a job.
     pub(super) fn accepted(&self, job: &str) -> Answer {
         accepted(&self.url(&format!("/v3/jobs/{job}")))
     }
 
-    /// Takes jobs a step further, those that have not ended.
+    /// Moves the open jobs among these to a stage.
     pub(super) fn advance(&mut self, jobs: &[String], stage: &Stage) {
         for guid in jobs {
             if let Some(job) = self.jobs.get_mut(guid)
@@ -77,7 +77,7 @@ impl State {
         }
     }
 
-    /// Forgets jobs, as those are that are old.
+    /// Forgets jobs, as the Cloud Controller does with old ones.
     pub(crate) fn forget_jobs(&mut self, jobs: &[String]) {
         self.jobs.retain(|guid, _| !jobs.contains(guid));
     }
@@ -106,7 +106,7 @@ impl State {
             "warnings": [],
             "links": { "self": self.href(&format!("/v3/jobs/{guid}")) },
         });
-        // The link is there while the key is, and is called by the type of its resource, in the singular.
+        // The link exists as long as the key. Its name is the type of its resource, in the singular.
         if self.stored(key).is_some() {
             shown["links"]["service_credential_binding"] =
                 self.href(&format!("/v3/service_credential_bindings/{key}"));

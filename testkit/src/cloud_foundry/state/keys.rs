@@ -1,4 +1,4 @@
-//! Single keys: making, reading, changing and deleting them.
+//! Creates, reads, changes and deletes single keys.
 
 use std::collections::BTreeMap;
 
@@ -73,11 +73,11 @@ impl State {
         }
     }
 
-    /// Checks that a name is free; gives the key that failed under this name and is to be replaced.
+    /// Checks that a name is free. Returns the failed key of this name, which the new key replaces.
     fn check_name(&self, instance: &str, name: &str) -> Result<Option<String>, ApiError> {
         let Some(taken) = self.named(instance, name) else { return Ok(None) };
         if self.korifi {
-            // The name is free as soon as the deletion of its key was asked for.
+            // The name is free as soon as a client has requested the deletion of its key.
             let is_being_deleted =
                 taken.last_operation.work == Work::Delete || self.is_to_be_deleted(&taken.guid);
             return if is_being_deleted { Ok(None) } else { Err(ApiError::not_unique(instance, name)) };
@@ -149,8 +149,7 @@ impl State {
         guid
     }
 
-    /// Makes a key without anybody asking over the wire, as `cf create-service-key` does; nothing where the instance
-    /// is unknown.
+    /// Creates a key without a call, as `cf create-service-key` does; `None` if the instance does not exist.
     pub(crate) fn add_key(
         &mut self,
         instance: &str,
@@ -224,11 +223,12 @@ impl State {
         if !role.may_develop() {
             return Err(ApiError::not_authorized());
         }
-        // A creation that the broker is at work on can be overtaken; one that it was not asked for yet can't.
+        // A deletion can overtake a creation that the broker works on, but not one that the broker has not received
+        // yet.
         let operation = &stored.key.last_operation;
         let is_blocking = operation.is(Work::Create, OperationState::Initial)
             || operation.is(Work::Delete, OperationState::InProgress);
-        // A Korifi takes every deletion, and any number of times.
+        // A Korifi accepts every deletion, repeated ones too.
         if is_blocking && !self.korifi {
             let detail = "There is an operation in progress for the service binding.";
             return Err(ApiError::unprocessable(detail));
@@ -253,7 +253,7 @@ impl State {
         self.keys.values().map(|stored| &stored.key).find(|key| key.instance == instance && key.name == name)
     }
 
-    /// The key, where somebody may see it, with the role in its space.
+    /// The key, if the caller may see it, and the caller's role in its space.
     fn visible(&self, guid: &str, session: &Session) -> Result<(&Stored, Role), ApiError> {
         let stored = self.stored(guid).ok_or_else(no_key)?;
         let place = self.place(&stored.key.instance).ok_or_else(no_key)?;

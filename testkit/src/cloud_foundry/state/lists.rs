@@ -1,4 +1,4 @@
-//! Lists: who may see what of them, in pages.
+//! Lists: the objects that the caller may see, in pages.
 
 use std::cmp::Ordering;
 
@@ -98,7 +98,7 @@ impl State {
         for guid in &guids {
             self.look(guid);
         }
-        // A look can be the one that finds a key gone.
+        // A look may end a deletion, so the key may be gone.
         let found: Vec<_> = guids.iter().filter_map(|guid| self.stored(guid)).collect();
         let resources: Vec<_> = found.iter().map(|stored| self.show_key(stored)).collect();
         let mut body = json!({ "pagination": pagination, "resources": resources });
@@ -115,7 +115,7 @@ impl State {
             && query.admits("guids", &key.guid)
             && query.admits("service_instance_guids", &key.instance)
             && query.selector.as_ref().is_none_or(|selector| selector.selects(&key.labels));
-        // Not where the instance is only shared into a space that can be read.
+        // A role in a space that the instance is only shared into is not enough.
         admits
             && self.place(&key.instance).is_some_and(|place| {
                 session.access.role_in(&place.space.name).may_read()
@@ -123,7 +123,7 @@ impl State {
             })
     }
 
-    /// What `include` adds to a list of keys, or to one.
+    /// The objects that `include` adds to keys.
     pub(super) fn included(&self, query: &ListQuery, keys: &[&Stored]) -> Option<Value> {
         let mut included = serde_json::Map::new();
         if query.includes("app") {
@@ -137,7 +137,7 @@ impl State {
         (!included.is_empty()).then(|| included.into())
     }
 
-    /// One page of what was found, and what the API says of the others.
+    /// One page of the results, and the page's links and totals.
     fn page<T>(&self, path: &str, query: &ListQuery, found: Vec<T>) -> (Vec<T>, Value) {
         let per_page = query.per_page.min(self.page_limit.unwrap_or(usize::MAX));
         let (total, pages) = (found.len(), found.len().div_ceil(per_page).max(1));
@@ -162,12 +162,12 @@ impl State {
     }
 }
 
-/// Only keys have labels here.
+/// Only keys have labels in the fake.
 fn unlabelled(query: &ListQuery) -> bool {
     query.selector.as_ref().is_none_or(|selector| selector.selects(&std::collections::BTreeMap::new()))
 }
 
-/// Things are found in the order in which they were made.
+/// The results are in the order of their creation.
 fn sort_by_name<T>(found: &mut [T], order: Order, name: impl Fn(&T) -> &str) {
     if order.by == OrderBy::Name {
         found.sort_by(|a, b| name(a).cmp(name(b)));

@@ -1,4 +1,5 @@
-//! What exists in the Cloud Controller, and what each operation does to it. No I/O, and no clock but for timestamps.
+//! The objects in the Cloud Controller, and the effect of each operation. It does no I/O, and uses the clock only for
+//! timestamps.
 
 mod estate;
 mod jobs;
@@ -23,24 +24,24 @@ use super::{
 };
 use crate::broker::CredentialsRecipe;
 
-/// Organizations, spaces, instances, keys, and what is being done to these.
+/// Organizations, spaces, instances, keys, and the work on keys.
 pub(super) struct State {
     /// The base address of the Cloud Controller, for links.
     api: String,
-    /// That of the UAA.
+    /// The base address of the UAA.
     uaa: String,
     organizations: Vec<Organization>,
     recipe: CredentialsRecipe,
     pub pace: Pace,
-    /// How many resources a page has at most, whatever a client asks for.
+    /// The limit of resources on a page, whatever a client requests.
     pub page_limit: Option<usize>,
     /// Whether the broker works on one key of an instance at a time.
     pub one_at_a_time: bool,
     /// Whether it is a Korifi.
     pub korifi: bool,
-    /// How many resources may be listed, by pages of whatever size.
+    /// The limit of resources in a list, whatever the size of its pages.
     pub max_total_results: Option<usize>,
-    /// By number, thus oldest first.
+    /// By number, so oldest first.
     keys: BTreeMap<u64, Stored>,
     numbers: HashMap<String, u64>,
     jobs: HashMap<String, Job>,
@@ -48,16 +49,16 @@ pub(super) struct State {
     made: u64,
 }
 
-/// A key with what a test does not see of it.
+/// A key with details that tests do not see.
 struct Stored {
     key: Key,
     created_at: Timestamp,
     updated_at: Timestamp,
-    /// What is under way, if anything.
+    /// The current work on the key.
     effort: Option<work::Effort>,
 }
 
-/// An instance with where it lives.
+/// An instance with its location.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     organization: &'a Organization,
@@ -94,7 +95,7 @@ impl State {
         }
     }
 
-    /// Carries out what anybody may ask for.
+    /// Carries out an operation that needs no token.
     pub(super) fn apply_openly(&self, operation: &Operation) -> Answer {
         match operation {
             Operation::Root => Answer::ok(self.root()),
@@ -103,7 +104,7 @@ impl State {
         }
     }
 
-    /// Carries out what somebody asks for.
+    /// Carries out an operation of a caller with a token.
     pub(super) fn apply(&mut self, operation: &Operation, session: &Session) -> Answer {
         if let Err(error) = self.check_results(operation) {
             return error.into();
@@ -135,7 +136,7 @@ impl State {
         Err(ApiError::bad_query_parameter(&detail))
     }
 
-    /// The keys that are there, oldest first.
+    /// The existing keys, oldest first.
     pub(super) fn keys(&self) -> Vec<Key> {
         self.keys.values().map(|stored| stored.key.clone()).collect()
     }
@@ -144,7 +145,7 @@ impl State {
         self.stored(guid).map(|stored| &stored.key)
     }
 
-    /// Everything that is under way, oldest first.
+    /// All current work, oldest first.
     pub(super) fn under_way(&self) -> Vec<UnderWay> {
         let mut open: Vec<_> = self.keys.values().filter_map(Stored::under_way).collect();
         open.sort_by_key(|(since, _)| *since);
@@ -169,7 +170,7 @@ impl State {
 
     fn make_credentials(&mut self, guid: &str, name: &str) -> Map<String, Value> {
         self.made += 1;
-        // Behind the Cloud Controller is a broker, to which the plan is of no importance here.
+        // The broker behind the Cloud Controller does not depend on the plan here.
         let instance =
             crate::broker::Instance { name: name.to_owned(), ..crate::broker::Instance::new(guid, "", "") };
         self.recipe.make(&instance, self.made).0

@@ -1,4 +1,4 @@
-//! The shapes of resources, as the API's documentation has them.
+//! The shapes of resources, by the API's documentation.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use super::{
     Place, State, Stored,
 };
 
-/// When everything was made that is there from the start.
+/// The creation time of all initial objects.
 const THEN: &str = "2020-03-10T15:49:29Z";
 
 impl State {

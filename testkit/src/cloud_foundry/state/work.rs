@@ -1,4 +1,4 @@
-//! The work on a key: begun by a request, found under way by looks, and ended by them or by the test.
+//! The work on a key. A request begins it, looks advance it, and either looks or the test end it.
 
 use jiff::Timestamp;
 
@@ -12,13 +12,13 @@ use super::{
     jobs::Stage,
 };
 
-/// What is under way with a key.
+/// The current work on a key.
 pub(super) struct Effort {
     pub work: Work,
-    /// As it was when the work was asked for.
+    /// The pace at the time of the request.
     pub pace: Pace,
     pub looks: usize,
-    /// The broker is at work.
+    /// Whether the broker works on it.
     pub started: bool,
     pub jobs: Vec<String>,
     /// The jobs of the creation that this deletion overtook.
@@ -54,7 +54,7 @@ impl Stored {
 }
 
 impl State {
-    /// Begins work on a key, and ends it where it takes no time.
+    /// Begins work on a key, and ends it at once if it takes no time.
     pub(super) fn begin(&mut self, guid: &str, effort: Effort) {
         let takes_time = effort.pace.takes_time(effort.work);
         if let Some(stored) = self.stored_mut(guid) {
@@ -70,7 +70,7 @@ impl State {
         }
     }
 
-    /// Counts a look at what is under way with a key, which begins after the first one and may be over by this one.
+    /// Counts a look at the work on a key. The first look begins the work, and this look may end it.
     pub(super) fn look(&mut self, guid: &str) {
         let Some(effort) = self.stored_mut(guid).and_then(|stored| stored.effort.as_mut()) else { return };
         let seen = effort.looks;
@@ -101,7 +101,7 @@ impl State {
         self.advance(&jobs, &Stage::Polling);
     }
 
-    /// Whether the broker works on another key of the same instance, and on one at a time.
+    /// Whether the broker accepts one operation at a time and works on another key of the same instance.
     fn is_busy_elsewhere(&self, guid: &str) -> bool {
         let Some(key) = self.key(guid).filter(|_| self.one_at_a_time) else { return false };
         self.keys.values().any(|other| {
@@ -111,7 +111,7 @@ impl State {
         })
     }
 
-    /// The broker answers 422 `ConcurrencyError`. A creation fails by that. A deletion only loses its job.
+    /// The broker answers 422 `ConcurrencyError`. A creation then fails. For a deletion, only the job fails.
     fn reject(&mut self, guid: &str) {
         let work = self.stored(guid).and_then(|stored| stored.effort.as_ref()).map(|effort| effort.work);
         match work {
@@ -121,15 +121,14 @@ impl State {
         }
     }
 
-    /// Lets the job of what is under way with a key fail, and leaves the key as it is; says whether something was.
+    /// Lets only the job of the work on a key fail, and keeps the key unchanged; returns whether there was work.
     pub(crate) fn fail_job(&mut self, guid: &str, detail: &str) -> bool {
         let Some((work, jobs)) = self.abandon(guid) else { return false };
         self.advance(&jobs, &Stage::Failed(ApiError::unable_to_perform(work.of_the_broker(), detail)));
         true
     }
 
-    /// Takes what is under way with a key away from its worker: neither the key nor the jobs change any more. Gives the
-    /// jobs.
+    /// Removes the work on a key from its worker: the key and the jobs do not change any more. Returns the jobs.
     pub(crate) fn abandon(&mut self, guid: &str) -> Option<(Work, Vec<String>)> {
         let effort = self.stored_mut(guid)?.effort.take()?;
         if !effort.overtaken.is_empty() {
@@ -140,7 +139,7 @@ impl State {
         Some((effort.work, effort.jobs))
     }
 
-    /// Lets what is under way with a key succeed; says whether something was.
+    /// Lets the work on a key succeed; returns whether there was any.
     pub(crate) fn finish(&mut self, guid: &str) -> bool {
         let Some(effort) = self.stored_mut(guid).and_then(|stored| stored.effort.take()) else {
             return false;
@@ -170,7 +169,7 @@ impl State {
         self.advance(&effort.jobs, &Stage::Complete);
     }
 
-    /// Lets what is under way with a key fail; says whether something was.
+    /// Lets the work on a key fail; returns whether there was any.
     pub(crate) fn fail(&mut self, guid: &str, detail: &str) -> bool {
         let Some(stored) = self.stored_mut(guid) else { return false };
         let Some(effort) = stored.effort.take() else { return false };
@@ -181,13 +180,13 @@ impl State {
         true
     }
 
-    /// Removes a key without anybody asking over the wire; says whether it was there.
+    /// Removes a key without a call; returns whether it existed.
     pub(crate) fn forget(&mut self, guid: &str) -> bool {
         let Some(stored) = self.remove(guid) else { return false };
         if let Some(effort) = stored.effort {
             let end = match effort.work {
                 Work::Create => Stage::Failed(gone(guid)),
-                // There is nothing left to do, which is what was asked for.
+                // The key no longer exists, so the deletion has succeeded.
                 Work::Delete => Stage::Complete,
             };
             self.advance(&effort.jobs, &end);
@@ -197,15 +196,15 @@ impl State {
     }
 }
 
-/// What a creation says that the broker refused because of another one.
+/// The error of a creation that the broker refused because of another one.
 const PARALLEL: &str =
     "The service broker could not perform this operation in parallel with other running operations";
 
-/// What the job of a deletion says that the broker refused because of another one.
+/// The error of a job whose deletion the broker refused because of another one.
 const IN_PROGRESS: &str =
     "The service broker rejected the request due to an operation being in progress for the service binding.";
 
-/// What the job of a key says that was removed meanwhile.
+/// The error of a job whose key was removed meanwhile.
 fn gone(guid: &str) -> ApiError {
     ApiError::resource_not_found(format!("The binding could not be found: {guid}"))
 }

@@ -1,8 +1,8 @@
-//! Who may log in, and what they may do then.
+//! The logins, and their permissions.
 
 use std::fmt;
 
-/// A user, or a client of the UAA that acts on its own. `Debug` leaves the secret out.
+/// A user, or a client of the UAA that acts for itself. `Debug` omits the secret.
 #[derive(Clone, PartialEq, Eq)]
 #[must_use]
 pub struct Login {
@@ -21,34 +21,34 @@ pub(super) enum LoginKind {
     Client,
 }
 
-/// What a login may do, and where.
+/// The permissions of a login, and their spaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) struct Access {
     pub role: Role,
-    /// The names of the spaces where; everywhere where there are none.
+    /// The names of the spaces; all spaces if this is empty.
     pub spaces: Vec<String>,
 }
 
 /// A role in a space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// May read, make, change and delete keys, and see their credentials.
+    /// May read, create, change and delete keys, and read their credentials.
     SpaceDeveloper,
     /// May read keys, but not their credentials.
     SpaceAuditor,
-    /// May not know of the space.
+    /// May not read the space.
     None,
 }
 
 impl Login {
-    /// A user that the UAA itself knows, and space developer everywhere.
+    /// A user of the UAA itself, who is space developer in all spaces.
     pub fn user(name: impl Into<String>, password: impl Into<String>) -> Self {
         let kind = LoginKind::User { origin: "uaa".into() };
         let access = Access { role: Role::SpaceDeveloper, spaces: Vec::new() };
         Self { kind, name: name.into(), secret: password.into(), access }
     }
 
-    /// A client that may ask for `client_credentials`, and is space developer everywhere.
+    /// A client that may use `client_credentials`, and is space developer in all spaces.
     pub fn client(id: impl Into<String>, secret: impl Into<String>) -> Self {
         Self { kind: LoginKind::Client, ..Self::user(id, secret) }
     }
@@ -58,19 +58,19 @@ impl Login {
         &self.name
     }
 
-    /// Another identity provider knows the user; a login has to name it.
+    /// Moves the user to another identity provider, which a login then has to name.
     pub fn origin(mut self, origin: impl Into<String>) -> Self {
         self.kind = LoginKind::User { origin: origin.into() };
         self
     }
 
-    /// Has this role instead.
+    /// Sets another role.
     pub const fn role(mut self, role: Role) -> Self {
         self.access.role = role;
         self
     }
 
-    /// Has its role in this space, and in those that were named before, and no role elsewhere.
+    /// Limits the role to this space, and to the spaces of earlier calls.
     pub fn in_space(mut self, name: impl Into<String>) -> Self {
         self.access.spaces.push(name.into());
         self
@@ -90,7 +90,7 @@ impl Role {
         matches!(self, Self::SpaceDeveloper | Self::SpaceAuditor)
     }
 
-    /// Whether keys may be made, changed and deleted, and credentials be read.
+    /// Whether the role may create, change and delete keys, and read credentials.
     pub(in super::super) const fn may_develop(self) -> bool {
         matches!(self, Self::SpaceDeveloper)
     }

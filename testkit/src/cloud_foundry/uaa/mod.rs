@@ -1,4 +1,4 @@
-//! The UAA: who logs in, with what, and what tokens are worth.
+//! The UAA: its logins, grants and tokens.
 
 mod login;
 mod request;
@@ -26,27 +26,27 @@ use request::{Asked, refused};
 pub use login::{Login, Role};
 pub use request::Grant;
 
-/// The client of the `cf` command, which has no secret and acts for users.
+/// The client of the `cf` command. It has no secret and acts for users.
 const CF: &str = "cf";
 
-/// How many wrong passwords lock a user out, as `PeriodLockoutPolicy` of the UAA does with its default settings: so many
-/// within [`COUNTED`], and for [`LOCKED`] after the last of them.
+/// The number of wrong passwords that lock a user out, as in `PeriodLockoutPolicy` of the UAA with its defaults: this
+/// many within [`COUNTED`], for [`LOCKED`] after the last one.
 const WRONG_PASSWORDS: usize = 5;
 const COUNTED: Duration = Duration::from_secs(1200);
 const LOCKED: Duration = Duration::from_secs(300);
 
-/// What becomes of refresh tokens.
+/// The UAA's handling of refresh tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefreshTokens {
     /// Each can be used until it is revoked.
     Lasting,
-    /// Each can be used once, and is answered with the next one.
+    /// Each can be used once; the answer contains the next one.
     Rotating,
-    /// There are none.
+    /// The UAA issues none.
     None,
 }
 
-/// Who calls the Cloud Controller.
+/// The caller of the Cloud Controller.
 #[derive(Clone, Debug)]
 pub(super) struct Session {
     /// The name of the user, or the id of the client.
@@ -57,12 +57,12 @@ pub(super) struct Session {
 pub(super) struct Uaa {
     logins: Vec<Login>,
     tokens: Tokens,
-    /// Assertions that stand for users.
+    /// Assertions, each with its user.
     assertions: HashMap<String, String>,
     pub lifetime: Duration,
     pub refresh_tokens: RefreshTokens,
     granted: HashMap<Grant, usize>,
-    /// When each user showed a wrong password.
+    /// The times of each user's wrong passwords.
     failures: HashMap<String, Vec<Instant>>,
 }
 
@@ -72,7 +72,7 @@ impl Uaa {
         Self { logins, tokens, assertions, lifetime, refresh_tokens, granted, failures: HashMap::new() }
     }
 
-    /// Whose token a call of the Cloud Controller shows.
+    /// The session of the token in a call of the Cloud Controller.
     pub(super) fn session(&self, headers: &HeaderMap) -> Result<Session, Refusal> {
         let breach = |error: ApiError, detail: &str| Refusal::breach(Rule::Authorization, error, detail);
         if !headers.contains_key(AUTHORIZATION) {
@@ -94,7 +94,7 @@ impl Uaa {
         }
     }
 
-    /// Gives tokens to whom they are due.
+    /// Issues the tokens of a correct request.
     pub(super) fn grant(&mut self, request: &GrantRequest) -> Result<Answer, Refusal> {
         let grant = request.grant();
         self.check_client(&request.client, grant)?;
@@ -175,7 +175,7 @@ impl Uaa {
         checked
     }
 
-    /// Whether a user showed too many wrong passwords.
+    /// Whether a user sent too many wrong passwords.
     fn is_locked(&self, name: &str) -> bool {
         let failures = self.failures.get(name).map(Vec::as_slice).unwrap_or_default();
         let counted = failures.iter().filter(|at| at.elapsed() < COUNTED).count();
@@ -205,24 +205,24 @@ impl Uaa {
     }
 }
 
-/// What the test does to the UAA.
+/// Changes that tests make to the UAA.
 impl Uaa {
-    /// How often a user showed a wrong password.
+    /// The number of a user's wrong passwords.
     pub(super) fn failures(&self, name: &str) -> usize {
         self.failures.get(name).map_or(0, Vec::len)
     }
 
-    /// Lets a user be one who showed wrong passwords.
+    /// Records enough wrong passwords to lock a user out.
     pub(super) fn lock(&mut self, name: &str) {
         self.failures.insert(name.to_owned(), vec![Instant::now(); WRONG_PASSWORDS]);
     }
 
-    /// How many tokens were handed out for this.
+    /// The number of tokens issued for this grant.
     pub(super) fn granted(&self, grant: Grant) -> usize {
         self.granted.get(&grant).copied().unwrap_or_default()
     }
 
-    /// Every access token and refresh token so far.
+    /// All access tokens and refresh tokens so far.
     pub(super) fn handed_out(&self) -> Vec<String> {
         self.tokens.all()
     }
@@ -231,9 +231,9 @@ impl Uaa {
         self.tokens.issue(login, self.lifetime, &claims(login))
     }
 
-    /// Makes an assertion that stands for a user. It has the shape of a JWT.
+    /// Creates an assertion for a user, in the shape of a JWT.
     pub(super) fn assert(&mut self, user: &str) -> String {
-        // Any unique text in that shape will do.
+        // The fake needs only a unique text in that shape.
         let assertion = Tokens::default().issue(user, self.lifetime, &claims(user));
         self.assertions.insert(assertion.clone(), user.to_owned());
         assertion
@@ -247,7 +247,7 @@ impl Uaa {
         self.tokens.revoke_refresh();
     }
 
-    /// As the UAA does it, a new secret ends the refresh tokens; access tokens are good until they expire.
+    /// As in the UAA, a new secret revokes the refresh tokens. Access tokens stay valid until they expire.
     pub(super) fn change_secret(&mut self, name: &str, secret: String) {
         if let Some(login) = self.logins.iter_mut().find(|login| login.name == name) {
             login.secret = secret;
@@ -262,7 +262,7 @@ impl Uaa {
     }
 }
 
-/// What an access token says, for clients that look.
+/// The claims in an access token, for clients that read it.
 fn claims(login: &str) -> Map<String, Value> {
     let scope = json!(["cloud_controller.read", "cloud_controller.write"]);
     [("sub".into(), login.into()), ("scope".into(), scope)].into_iter().collect()

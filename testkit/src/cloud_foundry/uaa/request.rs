@@ -1,4 +1,4 @@
-//! The strict reading of a request for a token, as the UAA's documentation has it.
+//! Reads a request for a token strictly, by the UAA's documentation.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use super::super::{
 use crate::remote::reading::{self, Parameters};
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
-/// Says, by `true`, that id and secret are form-encoded before Basic authentication joins them.
+/// `true` means that id and secret are form-encoded before Basic authentication joins them.
 const ENCODED_CREDENTIALS: &str = "x-cf-encoded-credentials";
 const PARAMETERS: [&str; 10] = [
     "grant_type",
@@ -29,7 +29,7 @@ const PARAMETERS: [&str; 10] = [
     "login_hint",
 ];
 
-/// What the UAA gives tokens for.
+/// The grants of the UAA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Grant {
     /// A user's name and password.
@@ -42,14 +42,14 @@ pub enum Grant {
     JwtBearer,
 }
 
-/// A well-formed request. `Debug` leaves secrets out.
+/// A well-formed request. `Debug` omits secrets.
 #[derive(Clone)]
 pub(in super::super) struct GrantRequest {
     pub client: (String, String),
     pub asked: Asked,
 }
 
-/// What is shown to get a token.
+/// The proof for a token.
 #[derive(Clone)]
 pub(in super::super) enum Asked {
     Password { username: String, password: String, origin: Option<String> },
@@ -59,7 +59,7 @@ pub(in super::super) enum Asked {
 }
 
 impl GrantRequest {
-    /// Reads a request; `login_hint` may be in the query or in the form, and everything else in the form.
+    /// Reads a request. `login_hint` may be in the query or in the form, everything else only in the form.
     pub(crate) fn read(uri: &Uri, headers: &HeaderMap, body: Option<&[u8]>) -> Result<Self, Refusal> {
         let mut form = form(uri, headers, body)?;
         let client = client(headers, &mut form)?;
@@ -100,7 +100,7 @@ impl fmt::Debug for GrantRequest {
     }
 }
 
-/// An error as the UAA shapes it.
+/// An error in the shape of the UAA.
 pub(super) fn refused(status: StatusCode, error: &str, description: &str) -> Answer {
     Answer::new(status, json!({ "error": error, "error_description": description }))
 }
@@ -121,7 +121,7 @@ fn form(uri: &Uri, headers: &HeaderMap, body: Option<&[u8]>) -> Result<Parameter
     Ok(form)
 }
 
-/// Id and secret, from the one place where they are. A client without a secret may leave it out of the form.
+/// Id and secret, from exactly one location. A client without a secret may omit it in the form.
 fn client(headers: &HeaderMap, form: &mut Parameters) -> Result<(String, String), Refusal> {
     let (id, secret) = (form.remove("client_id"), form.remove("client_secret"));
     match (headers.get(AUTHORIZATION), id, secret) {
@@ -143,8 +143,8 @@ fn client(headers: &HeaderMap, form: &mut Parameters) -> Result<(String, String)
     }
 }
 
-/// As the UAA does where it is set up to be compatible, which it is by default on most platforms: what is not said to
-/// be encoded is taken as it is.
+/// Follows the compatible setting of the UAA, the default on most platforms: without the header, id and secret are not
+/// decoded.
 fn basic(header: &str, form_encoded: bool) -> Option<(String, String)> {
     let (scheme, encoded) = header.split_once(' ')?;
     let decoded = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;

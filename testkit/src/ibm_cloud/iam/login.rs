@@ -1,10 +1,10 @@
-//! Who may log in, and what they may do then.
+//! The logins, and their permissions.
 
 use std::fmt;
 
 use uuid::Uuid;
 
-/// Somebody with an API key, or a trusted profile. `Debug` leaves the secret out.
+/// A user with an API key, or a trusted profile. `Debug` omits the secret.
 #[derive(Clone, PartialEq, Eq)]
 #[must_use]
 pub struct Login {
@@ -18,43 +18,43 @@ pub struct Login {
 pub(super) enum LoginKind {
     /// The secret is an API key.
     Identity { iam_id: String },
-    /// The secret is the token of the compute resource that may take the profile on.
+    /// The secret is the token of the compute resource that may assume the profile.
     Profile { id: String },
 }
 
-/// What a login may do.
+/// The permissions of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Everything.
+    /// All permissions.
     Full,
-    /// Create and delete keys, without the service role Manager on the instances.
+    /// May create and delete keys, without the service role Manager on the instances.
     Editor,
-    /// Read all but credentials.
+    /// May read everything except credentials.
     Viewer,
-    /// Nothing: lists are empty, and everything else is forbidden.
+    /// No permissions: lists are empty, and everything else is forbidden.
     None,
 }
 
 impl Login {
-    /// Somebody of this name, with an API key.
+    /// A user with this name and an API key.
     pub fn api_key(name: impl Into<String>, api_key: impl Into<String>) -> Self {
         let kind = LoginKind::Identity { iam_id: format!("IBMid-{}", Uuid::new_v4().simple()) };
         Self { kind, name: name.into(), secret: api_key.into(), access: Access::Full }
     }
 
-    /// A trusted profile of this name, with the token of the compute resource that may take it on.
+    /// A trusted profile with this name, and the token of the compute resource that may assume it.
     pub fn profile(name: impl Into<String>, compute_resource_token: impl Into<String>) -> Self {
         let kind = LoginKind::Profile { id: format!("Profile-{}", Uuid::new_v4()) };
         Self { kind, ..Self::api_key(name, compute_resource_token) }
     }
 
-    /// May do this instead of everything.
+    /// Sets the access, instead of all permissions.
     pub const fn access(mut self, access: Access) -> Self {
         self.access = access;
         self
     }
 
-    /// The id of the trusted profile; nothing where it is none.
+    /// The id of the trusted profile; `None` if this is not a profile.
     #[must_use]
     pub fn profile_id(&self) -> Option<&str> {
         match &self.kind {

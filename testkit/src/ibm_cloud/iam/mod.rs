@@ -1,4 +1,4 @@
-//! Where IAM hands out tokens: who logs in, with what, and what tokens are worth.
+//! IAM's token endpoint: its logins, grants and tokens.
 
 mod login;
 mod request;
@@ -23,7 +23,7 @@ use request::Profile;
 pub use login::{Access, Login};
 pub use request::Grant;
 
-/// Who calls.
+/// The caller.
 #[derive(Clone, Debug)]
 pub(super) struct Session {
     /// The name of the login.
@@ -45,7 +45,7 @@ impl Iam {
         Self { account, logins, tokens: Tokens::default(), lifetime, granted: HashMap::new() }
     }
 
-    /// Whose token a call shows.
+    /// The session of the token in a call.
     pub(super) fn session(&self, route: Route, headers: &HeaderMap) -> Result<Session, Refusal> {
         let breach = |rule, detail: &str| Refusal::breach(rule, unauthorized(route, detail), detail);
         let token = bearer(headers).ok_or_else(|| breach(Rule::Authorization, "there is no bearer token"))?;
@@ -64,7 +64,7 @@ impl Iam {
         }
     }
 
-    /// Gives a token to whom it is due.
+    /// Issues the token of a correct request.
     pub(super) fn grant(&mut self, request: &GrantRequest) -> Result<Answer, Refusal> {
         let refuse = |code: &str, message: &str| {
             Refusal::breach(Rule::Secret, no_token(StatusCode::BAD_REQUEST, code, message), message)
@@ -105,7 +105,7 @@ impl Iam {
         }))
     }
 
-    /// What an access token says, for clients that look.
+    /// The claims in an access token, for clients that read it.
     fn claims(&self, login: &str) -> Map<String, Value> {
         let iam_id = self.find(login).map(Login::iam_id).unwrap_or_default();
         let claims = [
@@ -124,19 +124,19 @@ impl Iam {
     }
 }
 
-/// What the test does to IAM.
+/// Changes that tests make to IAM.
 impl Iam {
-    /// How many tokens were handed out for this.
+    /// The number of tokens issued for this grant.
     pub(super) fn granted(&self, grant: Grant) -> usize {
         self.granted.get(&grant).copied().unwrap_or_default()
     }
 
-    /// What IAM calls somebody.
+    /// IAM's id of a login.
     pub(super) fn iam_id(&self, login: &str) -> Option<String> {
         self.find(login).map(Login::iam_id)
     }
 
-    /// Every token so far.
+    /// All tokens so far.
     pub(super) fn handed_out(&self) -> Vec<String> {
         self.tokens.all()
     }

@@ -1,4 +1,4 @@
-//! The strict reading of a request for a token.
+//! Reads a request for a token strictly.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ const CR_TOKEN: &str = "urn:ibm:params:oauth:grant-type:cr-token";
 const PARAMETERS: [&str; 6] =
     ["grant_type", "apikey", "cr_token", "profile_id", "profile_name", "response_type"];
 
-/// What IAM gives tokens for.
+/// The grants of IAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Grant {
     /// An API key.
@@ -24,14 +24,14 @@ pub enum Grant {
     ComputeResource,
 }
 
-/// A well-formed request. `Debug` leaves secrets out.
+/// A well-formed request. `Debug` omits secrets.
 #[derive(Clone)]
 pub(in super::super) enum GrantRequest {
     ApiKey(String),
     ComputeResource { token: String, profile: Profile },
 }
 
-/// A trusted profile, as it is called in a request.
+/// The trusted profile in a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) enum Profile {
     Id(String),

@@ -1,4 +1,4 @@
-//! What is handed out for a key.
+//! The credentials of keys.
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -15,8 +15,8 @@ use super::{
 const SERVICE_KEY: &str = "service_key";
 
 impl State {
-    /// Makes the credentials of a key: those of its service, and those of the service ID that it is bound to. Where
-    /// nobody names one, IBM Cloud makes one for the key, which the fake only tells of.
+    /// Creates the credentials of a key: those of its service, and those of its service ID. Without a named service ID,
+    /// IBM Cloud creates one for the key. The fake only names it in the credentials.
     pub(super) fn make_credentials(&mut self, instance: &Instance, key: &Key) -> Map<String, Value> {
         let mut credentials = self.service_credentials(instance, key.number);
         if instance.is_auditing {
@@ -47,7 +47,7 @@ impl State {
     }
 
     fn service_credentials(&self, instance: &Instance, number: u64) -> Map<String, Value> {
-        // The recipe is that of a broker, to which the offering and the plan are of no importance here.
+        // The recipe is written for a broker, but does not depend on the offering and the plan here.
         let instance = crate::broker::Instance {
             name: instance.name.clone(),
             ..crate::broker::Instance::new(&instance.guid, "", "")
@@ -55,7 +55,7 @@ impl State {
         self.recipe.make(&instance, number).0
     }
 
-    /// The credentials of a key as a look-up or list shows them.
+    /// The credentials of a key in a look-up or list.
     pub(super) fn shown_credentials(
         &self,
         key: &Key,
@@ -73,7 +73,7 @@ impl State {
         })
     }
 
-    /// The credentials of a key as the answer to its creation shows them.
+    /// The credentials of a key in the answer to its creation.
     pub(super) fn created_credentials(&self, key: &Key, session: &Session) -> Value {
         match self.quirks.redaction.filter(|_| self.quirks.redacts_creations) {
             Some(redaction) => redacted(redaction.word()),
@@ -81,13 +81,13 @@ impl State {
         }
     }
 
-    /// What the keys of an auditing instance are about, also once they are deleted.
+    /// The `service_key` of an auditing instance, also after the deletion of its keys.
     pub(crate) fn service_key(&self, instance: &str) -> Option<String> {
         self.service_keys.get(self.instance_named(instance)?.guid()).cloned()
     }
 }
 
-/// The credentials of a key, as far as the caller's access goes.
+/// The credentials of a key that the caller may see.
 fn credentials_for(session: &Session, key: &Key) -> Map<String, Value> {
     let mut credentials = key.credentials.clone();
     if session.access != Access::Full {

@@ -1,4 +1,4 @@
-//! Instances: finding and reading them.
+//! Finds and reads instances.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::remote::reading::Parameters;
 
-/// How the Resource Controller's lists call pages.
+/// The paging parameters of the Resource Controller's lists.
 pub(super) const WORDS: Words = Words { limit: "limit", token: "start", usual: 10 };
 /// The only resource group of the account.
 pub(super) const RESOURCE_GROUP: &str = "default-resource-group-id";
@@ -78,7 +78,7 @@ impl State {
         &self.instances
     }
 
-    /// Deletes an instance and its keys without anybody asking over the wire; says whether it was there.
+    /// Deletes an instance and its keys without a call; returns whether it existed.
     pub(crate) fn remove_instance(&mut self, name: &str) -> bool {
         let found = self.instances.iter_mut().find(|instance| instance.name == name);
         let Some(instance) = found else { return false };
@@ -90,7 +90,7 @@ impl State {
         true
     }
 
-    /// Removes every trace of an instance and its keys; says whether it was there.
+    /// Removes every trace of an instance and its keys; returns whether it existed.
     pub(crate) fn forget_instance(&mut self, name: &str) -> bool {
         let Some(place) = self.instances.iter().position(|instance| instance.name == name) else {
             return false;
@@ -100,7 +100,7 @@ impl State {
         true
     }
 
-    /// Checks that keys can be made for an instance.
+    /// Checks that an instance accepts new keys.
     pub(super) fn check_active(instance: &Instance) -> Result<(), Refusal> {
         if instance.state == InstanceState::Active {
             return Ok(());
@@ -167,7 +167,7 @@ fn show_instance(instance: &Instance, account: &str) -> Value {
     })
 }
 
-/// A page as the Resource Controller shows it: `next_url` is relative.
+/// A page in the shape of the Resource Controller: `next_url` is relative.
 pub(super) fn show_page(path: &str, page: Page<Value>) -> Answer {
     let Page { things, limit, next } = page;
     let next = next.map(|start| format!("{path}?start={start}&limit={limit}"));

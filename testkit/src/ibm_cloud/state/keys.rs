@@ -1,4 +1,4 @@
-//! Single keys: making, reading, renaming and deleting them.
+//! Creates, reads, renames and deletes single keys.
 
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -18,14 +18,14 @@ use super::{
     may_change, may_read, shown_time, uuid,
 };
 
-/// Where keys are.
+/// The path of the keys.
 pub(super) const PATH: &str = "/v2/resource_keys";
-/// The roles that are taken by name (IBM/platform-services-go-sdk, `CreateResourceKeyOptions.Role`).
+/// The roles that a request may name by their names (IBM/platform-services-go-sdk, `CreateResourceKeyOptions.Role`).
 const BASE_ROLES: [&str; 3] = ["Reader", "Writer", "Manager"];
 /// For a key without a role (IBM-Cloud/terraform-provider-ibm, `ibm/flex/structures.go`, `FindRoleByName`).
 const NO_ROLE: &str = "NONE";
-/// The role of a key that is made by hand, and of one for which none was named although the service has roles. What real
-/// ones do then is not documented, so that it is held against the client before.
+/// The role of a key that a test adds, and of a key whose request names no role although the service has some. IBM does
+/// not document the role in that case, so such a request breaks a rule.
 const USUAL_ROLE: &str = "Writer";
 
 impl State {
@@ -51,7 +51,7 @@ impl State {
         Ok(Answer::new(StatusCode::CREATED, shown))
     }
 
-    /// The CRN of the role that is asked for by the name of a base role, or by CRN; nothing for a key without a role.
+    /// The CRN of the requested role: the name of a base role, or a CRN. `None` for a key without a role.
     fn role_of(&self, instance: &Instance, role: Option<&str>) -> Result<Option<String>, Refusal> {
         let role = match role {
             Some(NO_ROLE) => return Ok(None),
@@ -65,12 +65,12 @@ impl State {
             let detail = format!("the service `{}` has no role `{role}`", instance.service);
             let answer =
                 refused(Door::ResourceController, StatusCode::BAD_REQUEST, "ValidationError", &detail);
-            // Which of the base roles a service has nobody needs to know.
+            // A client can't know which base roles a service has, so this does not break a rule.
             if is_base { Refusal::blameless(answer) } else { Refusal::breach(Rule::Role, answer, detail) }
         })
     }
 
-    /// What is wrong with a request for a key that is answered all the same.
+    /// The broken rule in a request for a key that the fake answers anyway.
     pub(crate) fn reproach_to_role(&self, wish: &KeyWish) -> Option<String> {
         let instance = self.instance(&wish.source).filter(|instance| instance.has_roles())?;
         let service = &instance.service;
@@ -210,22 +210,22 @@ impl State {
     }
 }
 
-/// What the test sees of keys, and does to them.
+/// Reads and changes of tests.
 impl State {
-    /// Every key, oldest first, those included that were deleted.
+    /// All keys, oldest first, also deleted ones.
     pub(crate) fn keys(&self) -> Vec<Key> {
         self.keys.values().map(|stored| stored.thing.clone()).collect()
     }
 
-    /// The GUID of a living key that is bound to a service ID.
+    /// The GUID of a live key that is bound to a service ID.
     pub(crate) fn bound_to(&self, service_id: &str) -> Option<String> {
         let crn = &self.service_ids.values().find(|stored| stored.thing.id == service_id)?.thing.crn;
         let mut keys = self.keys.values().map(|stored| &stored.thing);
         keys.find(|key| !key.removed && key.service_id() == Some(crn)).map(|key| key.guid.clone())
     }
 
-    /// Makes a key without anybody asking over the wire, as `ibmcloud resource service-key-create` does; nothing where
-    /// the instance is unknown.
+    /// Creates a key without a call, as `ibmcloud resource service-key-create` does; `None` if the instance does not
+    /// exist.
     pub(crate) fn add_key(&mut self, instance: &str, name: &str, role: Option<&str>) -> Option<Key> {
         let instance = self.instance_named(instance)?.clone();
         let usual = instance.has_roles().then_some(USUAL_ROLE);
@@ -234,7 +234,7 @@ impl State {
         self.keys.get(&number).map(|stored| stored.thing.clone())
     }
 
-    /// Deletes a key without anybody asking over the wire; says whether it lived.
+    /// Deletes a key without a call; returns whether it was live.
     pub(crate) fn forget_key(&mut self, guid: &str) -> bool {
         let Some(stored) = self.stored_key_mut(guid).filter(|stored| !stored.thing.removed) else {
             return false;
@@ -250,7 +250,7 @@ fn gone(id: &str) -> Refusal {
     Refusal::blameless(controller(StatusCode::GONE, "RC-ResourceKeyRemoved", &message))
 }
 
-/// The limit is the service's, so its broker says so.
+/// The service sets the limit, so its broker reports it.
 fn too_many_keys(instance: &Instance) -> Answer {
     let limit = instance.key_limit;
     let message =

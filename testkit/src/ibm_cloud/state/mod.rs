@@ -1,4 +1,5 @@
-//! What exists in the account, and what each operation does to it. No I/O, and no clock but for timestamps.
+//! The objects in the account, and the effect of each operation. It does no I/O, and uses the clock only for
+//! timestamps.
 
 mod credentials;
 mod instances;
@@ -34,9 +35,9 @@ pub(super) struct State {
     recipe: CredentialsRecipe,
     pub quirks: Quirks,
     pub service_id_limit: Option<usize>,
-    /// What keys of auditing instances are about, by the GUID of the instance.
+    /// The `service_key` of each auditing instance, by the GUID of the instance.
     service_keys: BTreeMap<String, String>,
-    /// By number, thus oldest first; those included that were deleted.
+    /// By number, so oldest first; also deleted ones.
     keys: BTreeMap<u64, Stored<Key>>,
     service_ids: BTreeMap<u64, Stored<ServiceId>>,
     policies: BTreeMap<u64, Stored<Policy>>,
@@ -44,14 +45,14 @@ pub(super) struct State {
     made: u64,
 }
 
-/// A thing with what a test does not see of it.
+/// An object with details that tests do not see.
 struct Stored<T> {
     thing: T,
     created_at: Timestamp,
     created_by: String,
-    /// When it was changed or deleted, and by whom.
+    /// The time and the login of its last change or deletion.
     updated: Option<(Timestamp, String)>,
-    /// How many look-ups still don't show it.
+    /// The number of look-ups that still do not find it.
     hidden: usize,
 }
 
@@ -98,7 +99,7 @@ impl State {
         }
     }
 
-    /// Carries out what somebody asks for.
+    /// Carries out the operation of a caller.
     pub(super) fn apply(&mut self, operation: &Operation, session: &Session) -> Answered {
         match operation {
             Operation::Token(_) => Err(Refusal::forbidden(Route::Token)),
@@ -127,7 +128,7 @@ impl State {
         self.made
     }
 
-    /// Checks that a call names the fake's own account, where it names one.
+    /// Checks that a call names the fake's account, if it names one.
     fn check_account(&self, route: Route, named: Option<&str>) -> Result<(), Refusal> {
         match named {
             Some(account) if account != self.account => {
@@ -160,7 +161,7 @@ fn uuid() -> String {
     Uuid::new_v4().to_string()
 }
 
-/// A timestamp as both hosts write it: in UTC, with milliseconds.
+/// A timestamp in the form of both hosts: in UTC, with milliseconds.
 fn shown_time(timestamp: Timestamp) -> String {
     format!("{timestamp:.3}")
 }

@@ -1,4 +1,4 @@
-//! Pages of lists, and the tokens by which the next one is asked for.
+//! Pages of lists, and the tokens that request the next ones.
 
 use std::collections::HashMap;
 
@@ -9,31 +9,31 @@ use crate::remote::reading::Parameters;
 
 const MOST: usize = 100;
 
-/// What each token stands for that was handed out.
+/// The position that each issued token stands for.
 #[derive(Default)]
 pub(super) struct Pages(HashMap<String, Place>);
 
-/// How far somebody has come in a list.
+/// A position in a list.
 #[derive(Clone)]
 struct Place {
     list: String,
     asked: Asked,
 }
 
-/// What page of a list is asked for.
+/// The requested page of a list.
 #[derive(Clone)]
 pub(super) struct Asked {
     pub filters: Parameters,
     pub limit: usize,
-    /// The number of the last thing on the page before.
+    /// The number of the last object on the previous page.
     pub after: u64,
 }
 
-/// The names of the query parameters that ask for pages.
+/// The names of the query parameters for pages.
 pub(super) struct Words {
     pub limit: &'static str,
     pub token: &'static str,
-    /// How large a page is that nobody has asked for.
+    /// The size of a page if the query names none.
     pub usual: usize,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Page<T> {
 }
 
 impl Pages {
-    /// What a query asks for. As the documentation has it, everything but the token is ignored where there is one.
+    /// The page that a query requests. By the documentation, a query with a token ignores all other parameters.
     pub(super) fn read(
         &self,
         route: Route,
@@ -74,7 +74,7 @@ impl Pages {
         Ok(Asked { filters, limit, after: 0 })
     }
 
-    /// The page that is asked for, of things with their numbers in ascending order.
+    /// The requested page of objects, which are in ascending order of their numbers.
     pub(super) fn turn<T>(
         &mut self,
         list: &str,
@@ -95,7 +95,7 @@ impl Pages {
 }
 
 impl Asked {
-    /// Whether the filter of this name, if there is one, lets this value through.
+    /// Whether this value matches the filter of this name, if there is one.
     pub(super) fn admits(&self, filter: &str, value: &str) -> bool {
         self.filters.get(filter).is_none_or(|wanted| wanted == value)
     }

@@ -70,7 +70,7 @@ impl State {
         }
     }
 
-    /// The one service ID that a policy is to be for.
+    /// The one service ID that gets a policy.
     fn subject_of(&self, wish: &PolicyWish) -> Result<String, Refusal> {
         let [Subject { attributes }] = wish.subjects.as_slice() else {
             return Err(malformed("a policy has one subject"));
@@ -88,7 +88,7 @@ impl State {
         Ok(attribute.value.clone())
     }
 
-    /// The attributes of the resource that a policy is to hold for.
+    /// The attributes of the resource of a policy.
     fn resource_of(&self, wish: &PolicyWish) -> Result<Vec<(String, String, String)>, Refusal> {
         let [resource] = wish.resources.as_slice() else {
             return Err(malformed("a policy has one resource"));
@@ -162,14 +162,14 @@ impl State {
     }
 }
 
-/// What the test sees of policies, and does to them.
+/// Reads and changes of tests.
 impl State {
-    /// Every policy, oldest first.
+    /// All policies, oldest first.
     pub(crate) fn policies(&self) -> Vec<Policy> {
         self.policies.values().map(|stored| stored.thing.clone()).collect()
     }
 
-    /// Deletes a policy; says whether it was there.
+    /// Deletes a policy; returns whether it existed.
     pub(crate) fn forget_policy(&mut self, id: &str) -> bool {
         let before = self.policies.len();
         self.policies.retain(|_, stored| stored.thing.id != id);
@@ -181,7 +181,7 @@ fn malformed(detail: &str) -> Refusal {
     Refusal::bad_request(Route::CreatePolicy, Rule::Body, detail)
 }
 
-/// 409 with the policy that is there already.
+/// 409 with the id of the existing policy.
 fn conflict(id: &str) -> Answer {
     let message = "The policy wasn't created because the access policy or one with the same resource exists";
     let mut answer = iam(StatusCode::CONFLICT, "policy_conflict_error", message);

@@ -45,7 +45,7 @@ impl State {
         })))
     }
 
-    /// Whether there is a role of this CRN, at any service.
+    /// Whether any service has a role with this CRN.
     pub(super) fn knows_role(&self, crn: &str) -> bool {
         self.role_name(crn).is_some()
     }
@@ -76,7 +76,7 @@ impl State {
     }
 }
 
-/// Each role once, with a service that has it.
+/// Each role once, with one service that has it.
 fn distinct<'a>(
     instances: impl Iterator<Item = &'a Instance>,
     roles: impl Fn(&'a Instance) -> &'a Vec<String>,

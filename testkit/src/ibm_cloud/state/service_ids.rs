@@ -81,7 +81,7 @@ impl State {
         number
     }
 
-    /// Keys that are bound to it stop working; that is held against the caller before.
+    /// Keys that are bound to it stop working. The deletion then breaks a rule, which `side` records.
     pub(super) fn delete_service_id(&mut self, id: &str, session: &Session) -> Answered {
         may_change(Route::DeleteServiceId, session)?;
         match self.forget_service_id(id) {
@@ -111,20 +111,20 @@ impl State {
     }
 }
 
-/// What the test sees of service IDs, and does to them.
+/// Reads and changes of tests.
 impl State {
-    /// Every service ID, oldest first.
+    /// All service IDs, oldest first.
     pub(crate) fn service_ids(&self) -> Vec<ServiceId> {
         self.service_ids.values().map(|stored| stored.thing.clone()).collect()
     }
 
-    /// Makes a service ID without anybody asking over the wire.
+    /// Creates a service ID without a call.
     pub(crate) fn add_service_id(&mut self, name: &str) -> ServiceId {
         let number = self.insert_service_id(name, "", "IBMid-somebody");
         self.service_ids[&number].thing.clone()
     }
 
-    /// Deletes a service ID; says whether it was there.
+    /// Deletes a service ID; returns whether it existed.
     pub(crate) fn forget_service_id(&mut self, id: &str) -> bool {
         let found = self.service_ids.iter().find(|(_, stored)| stored.thing.id == id);
         let Some((number, iam_id)) = found.map(|(number, stored)| (*number, stored.thing.iam_id.clone()))
