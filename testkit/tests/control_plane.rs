@@ -1,4 +1,4 @@
-//! The control plane does what the operator's tests rely on.
+//! The behaviour of the control plane that the operator's tests rely on.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -116,7 +116,7 @@ async fn each_answered_request_is_in_the_audit_log_at_once() {
     let api: Api<ConfigMap> = Api::namespaced(plane.client_as(&user), &namespace);
     for number in 1..=100 {
         let mut object = config_map(&format!("object-{number}"));
-        // Some answers are larger than what the server buffers.
+        // Some answers are larger than the server's buffer.
         let value = "x".repeat(number * 1000);
         object.data = Some(BTreeMap::from([("key".to_owned(), value)]));
         api.create(&PostParams::default(), &object).await.unwrap();
@@ -156,7 +156,7 @@ async fn the_requests_of_a_watch_are_told_from_others() {
         let name = user.name.clone();
         create(plane.admin(), &namespace, &name).await.unwrap();
         while seen.next().await.unwrap().unwrap().name_any() != name {}
-        // The watch is open only once something came through it.
+        // The watch is open only after its first event.
         let after = format!("{name}-after");
         create(plane.admin(), &namespace, &after).await.unwrap();
         while seen.next().await.unwrap().unwrap().name_any() != after {}
@@ -208,7 +208,7 @@ async fn an_outage_of_the_api_server_loses_nothing_that_was_answered() {
     assert_eq!(verbs, ["create", "list"]);
 }
 
-/// The garbage collector looks for new resources only every 30 s, unless it is told.
+/// The garbage collector finds new resources only every 30 s, unless it is restarted.
 #[tokio::test]
 async fn what_a_custom_resource_owns_is_collected_soon_after_it() {
     let plane = ControlPlane::shared().await.unwrap();
@@ -253,7 +253,7 @@ async fn what_a_custom_resource_owns_is_collected_soon_after_it() {
     tokio::time::timeout(Duration::from_secs(20), collected).await.unwrap().unwrap();
 }
 
-/// Not a test: the process that is killed in the one below.
+/// Not a test: the process that the test below kills.
 #[tokio::test]
 #[ignore = "holds a plane until it is killed"]
 async fn hold_a_plane() {

@@ -1,4 +1,4 @@
-//! The gateway passes everything on as it is, and holds exactly what it is told to.
+//! The gateway forwards everything unchanged, and delays exactly the requests that a test selects.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -23,7 +23,7 @@ use testkit::{
 };
 use tokio::task::JoinHandle;
 
-/// A gateway for a user of its own, and what a client sees through it.
+/// A gateway for a separate user, and the objects that a client sees through it.
 struct Through {
     plane: &'static ControlPlane,
     user: User,
@@ -61,13 +61,13 @@ impl Through {
         tokio::spawn(async move { objects.create(&PostParams::default(), &config_map(name)).await })
     }
 
-    /// Whether the object exists, without asking through the gateway.
+    /// Whether the object exists, without a request through the gateway.
     async fn exists(&self, name: &str) -> bool {
         let objects: Api<ConfigMap> = Api::namespaced(self.plane.admin(), &self.namespace);
         objects.get_opt(name).await.unwrap().is_some()
     }
 
-    /// What the API server was asked through the gateway.
+    /// The verbs of the requests that reached the API server through the gateway.
     fn verbs(&self) -> Vec<String> {
         let requests = self.plane.audit().requests(&self.user).unwrap();
         requests.iter().map(|request| request.verb.clone()).collect()
@@ -143,24 +143,24 @@ async fn the_first_requests_pass_and_the_next_is_held() {
     third.await.unwrap().unwrap();
 }
 
-/// A client that is killed closes its socket and does nothing else, unlike one that gives up a request.
+/// A killed client closes its socket and does nothing else, unlike one that cancels a request.
 #[tokio::test]
 async fn a_held_request_whose_client_is_gone_never_reaches_the_api_server() {
     let it = through().await;
-    // A connection to the API server that stands ready makes it easiest to pass on too much.
+    // With an open connection to the API server, the gateway is most likely to forward too much.
     it.objects.get_opt("orphan").await.unwrap();
     let gate = it.gateway.gate(creations(), Moment::BeforeEffect);
     let client = send_creation(it.gateway.address(), &it.namespace, "orphan");
     gate.wait_for_arrival().await.unwrap();
     drop(client);
     gate.release();
-    // That nothing happens can only be waited for.
+    // The test can only wait to see that nothing happens.
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!it.exists("orphan").await);
     assert_eq!(it.verbs(), ["get"]);
 }
 
-/// The same client, alive: otherwise the test above would prove nothing.
+/// The same with a live client: otherwise the test above would prove nothing.
 #[tokio::test]
 async fn a_held_request_whose_client_waits_reaches_the_api_server() {
     let it = through().await;

@@ -1,4 +1,4 @@
-//! The brokers on others' libraries start, work as they say, and leave nothing.
+//! The brokers on other authors' libraries start, answer as documented, and leave nothing behind.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! PostgreSQL as tests use it: it is there, it checks logins, and it is gone afterwards.
+//! PostgreSQL as tests use it: it starts, checks logins, and leaves nothing behind.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -6,7 +6,7 @@ use testkit::postgres::Postgres;
 use tokio::net::TcpStream;
 use tokio_postgres::{Config, Error, NoTls, error::SqlState};
 
-/// Logs in, asks who that is, and logs out.
+/// Logs in, queries the user's name, and logs out.
 async fn who(login: &Config) -> Result<String, Error> {
     let (client, connection) = login.connect(NoTls).await?;
     let (answer, _) = tokio::join!(

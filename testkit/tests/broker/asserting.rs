@@ -1,4 +1,4 @@
-//! A test that used the broker wrongly fails, also where it forgets to look.
+//! A test that used the broker wrongly fails, even if it does not check for violations.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::client::start;
 
-/// What dropping the broker panics with.
+/// The panic message when the broker is dropped.
 fn drop_panics(broker: FakeBroker) -> Option<String> {
     let panic = catch_unwind(AssertUnwindSafe(|| drop(broker))).err()?;
     panic.downcast_ref::<String>().cloned()

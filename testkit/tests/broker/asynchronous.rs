@@ -16,21 +16,21 @@ fn token_of(accepted: &Value) -> Option<&str> {
 }
 
 impl Fixture {
-    /// Begins a bind, and gives its token.
+    /// Begins a bind, and returns its token.
     async fn begin_bind(&self, id: Uuid) -> Result<String> {
         let (status, accepted) = answer(self.bind_in_time(id)?.send().await?).await?;
         assert_eq!(status, 202);
         Ok(token_of(&accepted).context("a token")?.to_owned())
     }
 
-    /// Begins an unbind, and gives its token.
+    /// Begins an unbind, and returns its token.
     async fn begin_unbind(&self, id: Uuid) -> Result<String> {
         let (status, accepted) = answer(self.unbind_in_time(id)?.send().await?).await?;
         assert_eq!(status, 202);
         Ok(token_of(&accepted).context("a token")?.to_owned())
     }
 
-    /// What a poll is told: its status and the state.
+    /// The status and the state in the answer to a poll.
     async fn state(&self, id: Uuid, token: &str) -> Result<(u16, Value)> {
         let (status, mut body) = answer(self.poll(id, Some(token))?.send().await?).await?;
         Ok((status, body["state"].take()))

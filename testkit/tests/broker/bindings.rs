@@ -1,4 +1,4 @@
-//! What a correct client gets.
+//! Answers to a correct client.
 
 use anyhow::{Context, Result};
 use reqwest::Method;

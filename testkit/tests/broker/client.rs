@@ -1,4 +1,4 @@
-//! A client that does everything right unless a test changes its request.
+//! A client whose requests are correct unless a test changes them.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 pub const INSTANCE: &str = "training-app-db";
 
-/// A broker, and a client that knows its login.
+/// A broker, and a client with its login.
 pub struct Fixture {
     pub broker: FakeBroker,
     pub client: Client,
@@ -36,7 +36,7 @@ pub async fn start_with(builder: Builder) -> Result<Fixture> {
 }
 
 impl Fixture {
-    /// From here on asks for this offering and plan.
+    /// Uses this offering and plan in later requests.
     pub fn asking_for(self, offering: &'static str, plan: &'static str) -> Self {
         Self { offering, plan, ..self }
     }
@@ -51,7 +51,7 @@ impl Fixture {
         Ok(offering.find(self.plan).context("no such plan")?.id.clone())
     }
 
-    /// A call with all the headers that any call needs.
+    /// A call with all required headers.
     pub fn call(&self, method: Method, path: &str) -> RequestBuilder {
         let user =
             json!({ "username": "alice", "uid": "u-1", "groups": ["dev"], "extra": { "team": ["data"] } });
@@ -99,7 +99,7 @@ impl Fixture {
         Ok(self.call(Method::DELETE, &path))
     }
 
-    /// A poll with the token that was handed out, if one was.
+    /// A poll with the token that the broker issued, if it issued one.
     pub fn poll(&self, id: Uuid, token: Option<&str>) -> Result<RequestBuilder> {
         let operation = token.map(|token| utf8_percent_encode(token, NON_ALPHANUMERIC));
         let operation = operation.map(|token| format!("&operation={token}")).unwrap_or_default();

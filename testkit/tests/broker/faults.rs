@@ -1,4 +1,4 @@
-//! What goes wrong on request, and what has happened at the broker by then.
+//! Injected faults, and what has happened at the broker by then.
 
 use std::time::{Duration, Instant};
 
@@ -245,7 +245,7 @@ async fn an_error_can_repeat_the_secrets() -> Result<()> {
 async fn a_broker_can_be_down_at_first() -> Result<()> {
     let port = ReservedPort::take()?;
     let url = port.url();
-    let refused = http_client().build()?.get(&url).send().await.err().context("nobody listens")?;
+    let refused = http_client().build()?.get(&url).send().await.err().context("no server listens")?;
     assert!(refused.is_connect(), "{refused:?}");
 
     let it = start_with(FakeBroker::builder().port(port)).await?;

@@ -1,4 +1,4 @@
-//! Holding calls, to do something between any two steps.
+//! Gates, with which a test acts between any two steps.
 
 use anyhow::Result;
 use testkit::broker::{Moment, Route};

@@ -1,5 +1,5 @@
-//! The fake broker and the token server next to it, driven by a plain HTTP client: they are right where the
-//! specification is clear, strict where real ones are lax, and wrong exactly as told.
+//! A plain HTTP client calls the fake broker and its token server. They are correct if the specification is clear,
+//! strict if real ones are lax, and wrong exactly as tests demand.
 
 mod client;
 

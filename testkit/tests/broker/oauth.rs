@@ -1,4 +1,4 @@
-//! The token endpoint, and the broker that lets in who shows its tokens.
+//! The token endpoint, and the broker that admits callers with its tokens.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -48,7 +48,7 @@ impl Desk {
         Ok(body["access_token"].as_str().context("a token")?.to_owned())
     }
 
-    /// Sends a request that breaks exactly this rule, and gets no token.
+    /// Sends a request that breaks exactly this rule and gets no token.
     async fn breaks(&self, rule: GrantRule, status: u16, error: &str, request: RequestBuilder) -> Result<()> {
         let grants = self.server.grants();
         let (seen, body) = answer(request.send().await?).await?;
@@ -62,7 +62,7 @@ impl Desk {
 }
 
 impl Fixture {
-    /// What the broker answers to somebody with this token.
+    /// The status of the broker's answer to a caller with this token.
     async fn status_for(&self, token: &str) -> Result<u16> {
         let mut request = self.call(Method::GET, "/v2/catalog").build()?;
         request.headers_mut().insert("authorization", format!("Bearer {token}").parse()?);
@@ -241,7 +241,7 @@ async fn requests_go_wrong_as_told() -> Result<()> {
 async fn a_request_can_hang_until_the_server_stops() -> Result<()> {
     let it = start().await?;
     it.server.inject(Fault::Hang.on(Route::Token));
-    // Whichever comes first hangs, and the other one is granted, whose answer may not leave before the stop.
+    // The first of the two hangs. The other one gets a token, but its answer may not leave before the stop.
     let requests = [it.ask(IN_BODY), it.ask(IN_BODY)].map(|request| tokio::spawn(request.send()));
     it.server.wait_for_grants(1).await?;
     assert_eq!(it.server.grants(), 1);
@@ -290,7 +290,7 @@ async fn a_token_server_can_be_on_https() -> Result<()> {
     Ok(())
 }
 
-/// What dropping the server panics with.
+/// The panic message when the server is dropped.
 fn drop_panics(server: TokenServer) -> Option<String> {
     let panic = catch_unwind(AssertUnwindSafe(|| drop(server))).err()?;
     panic.downcast_ref::<String>().cloned()

@@ -1,4 +1,4 @@
-//! What a broker that takes the specification at its word holds against a client.
+//! The violations that a strict broker reports of a client.
 
 use anyhow::Result;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::client::{Fixture, INSTANCE, path, start, start_with};
 
 impl Fixture {
-    /// Sends a request that breaks exactly this rule, and has no effect.
+    /// Sends a request that breaks exactly this rule and has no effect.
     pub async fn breaks(&self, rule: Rule, status: u16, request: RequestBuilder) -> Result<()> {
         let before = self.broker.bindings();
         let response = request.send().await?;
@@ -22,7 +22,7 @@ impl Fixture {
         Ok(())
     }
 
-    /// A bind with another header, or without it.
+    /// A bind with another value in a header, or without the header.
     fn bind_with_header(&self, name: &'static str, value: Option<&str>) -> Result<RequestBuilder> {
         let mut request = self.bind(Uuid::new_v4())?.build()?;
         match value {
@@ -32,7 +32,7 @@ impl Fixture {
         Ok(RequestBuilder::from_parts(self.client.clone(), request))
     }
 
-    /// A bind with another field in its body, or without it.
+    /// A bind with another value in a field of its body, or without the field.
     fn bind_with_field(&self, name: &str, value: Option<Value>) -> Result<RequestBuilder> {
         let mut body = self.body()?;
         match value {
@@ -117,7 +117,7 @@ async fn a_user_stands_behind_every_call_for_a_binding() -> Result<()> {
 
     let mut request = it.unbind(Uuid::new_v4())?.build()?;
     request.headers_mut().remove(name);
-    assert_eq!(it.client.execute(request).await?.status(), 410, "orphan mitigation is on nobody's behalf");
+    assert_eq!(it.client.execute(request).await?.status(), 410, "orphan mitigation has no originating user");
     Ok(())
 }
 
@@ -182,7 +182,7 @@ async fn an_enormous_request_is_not_read() -> Result<()> {
     let it = start_with(FakeBroker::builder().tolerate(Rule::Body)).await?;
     let mut body = it.body()?;
     body["parameters"] = json!({ "padding": "x".repeat(1024 * 1024) });
-    // The broker may answer before everything is sent, and then the client sees either.
+    // The broker may answer before the client has sent everything. The client then sees either an answer or an error.
     drop(it.bind(Uuid::new_v4())?.json(&body).send().await);
     let calls = it.broker.wait_for_calls(|calls| !calls.is_empty()).await?;
     assert_eq!(calls[0].body, None);

@@ -1,4 +1,4 @@
-//! Certificates that a client can trust, and ones that it must refuse.
+//! Certificates that a client can trust, and others that it must refuse.
 
 use anyhow::{Context, Result};
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
@@ -12,7 +12,7 @@ async fn answers(identity: TlsIdentity) -> Result<bool> {
     answers_to(identity, None).await
 }
 
-/// The same for a client that shows this certificate.
+/// The same for a client that sends this certificate.
 async fn answers_to(identity: TlsIdentity, shown: Option<&CertifiedKey<KeyPair>>) -> Result<bool> {
     let builder = FakeBroker::builder().login(Login::None).tolerate(Rule::ApiVersion);
     let broker = builder.tls(identity).start().await?;

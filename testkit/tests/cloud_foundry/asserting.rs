@@ -1,4 +1,4 @@
-//! A test that used the fake wrongly fails, also where it forgets to look.
+//! A test that used the fake wrongly fails, even if it does not check for violations.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -8,7 +8,7 @@ use testkit::cloud_foundry::{FakeCloudFoundry, Fault, ReservedPort, Route, Rule,
 
 use crate::client::{KEYS, start};
 
-/// What dropping the fake panics with.
+/// The panic message when the fake is dropped.
 fn drop_panics(cf: FakeCloudFoundry) -> Option<String> {
     let panic = catch_unwind(AssertUnwindSafe(|| drop(cf))).err()?;
     panic.downcast_ref::<String>().cloned()

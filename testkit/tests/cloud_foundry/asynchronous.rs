@@ -1,4 +1,4 @@
-//! Keys that take time to be made and deleted.
+//! Keys whose creation and deletion take time.
 
 use anyhow::{Context, Result};
 use reqwest::Method;
@@ -53,7 +53,7 @@ async fn a_list_shows_how_far_every_key_is() -> Result<()> {
         assert_eq!(it.last_operation(&key).await?, operation("create", state));
     }
     it.job_of(it.delete(&key)).await?;
-    // Nobody has told the broker yet.
+    // The Cloud Controller has not called the broker yet.
     assert_eq!(it.last_operation(&key).await?, operation("create", "succeeded"));
     assert_eq!(it.last_operation(&key).await?, operation("delete", "in progress"));
     assert_eq!(it.names(KEYS).await?, [""; 0]);
@@ -93,7 +93,7 @@ async fn credentials_are_there_once_the_key_is() -> Result<()> {
     assert_eq!(details().send().await?.status(), 200);
 
     it.job_of(it.delete(&key)).await?;
-    assert_eq!(details().send().await?.status(), 200, "nobody has told the broker yet");
+    assert_eq!(details().send().await?.status(), 200, "the Cloud Controller has not called the broker yet");
     assert_eq!(it.error(details()).await?, missing("Deletion of service key in progress"));
     assert!(it.cf.fail(&key.guid, "it is in use"));
     assert_eq!(it.error(details()).await?, missing("Deletion of service key failed"));
@@ -163,7 +163,7 @@ async fn a_key_that_the_broker_does_not_know_yet_cant_be_deleted() -> Result<()>
     let (key, created) = it.ask_for("a").await?;
     let refused = it.refused(it.delete(&key)).await?;
     assert_eq!(refused, "There is an operation in progress for the service binding.");
-    // The second look finds the broker at work: a deletion overtakes that.
+    // The second look finds the broker at work. A deletion can overtake that.
     assert_eq!(it.state(&created).await?, "PROCESSING");
     assert_eq!(it.state(&created).await?, "POLLING");
     let deleted = it.job_of(it.delete(&key)).await?;

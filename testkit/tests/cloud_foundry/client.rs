@@ -1,4 +1,4 @@
-//! A client that does everything right unless a test changes its request.
+//! A client whose requests are correct unless a test changes them.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ impl Fixture {
         Ok(self.call(Method::POST, KEYS).json(&self.body(name)?))
     }
 
-    /// Asks for a key, and gives it with the path of its job.
+    /// Requests a key, and returns it with the path of its job.
     pub async fn ask_for(&self, name: &str) -> Result<(Key, String)> {
         let job = self.job_of(self.create(name)?).await?;
         Ok((self.cf.key_named(INSTANCE, name).context("no such key")?, job))
@@ -71,7 +71,7 @@ impl Fixture {
         self.call(Method::DELETE, &path(key))
     }
 
-    /// The path of the job that a request is answered with.
+    /// The path of the job in the answer to a request.
     pub async fn job_of(&self, request: RequestBuilder) -> Result<String> {
         let response = request.send().await?;
         assert_eq!(response.status(), 202);
@@ -104,14 +104,14 @@ impl Fixture {
         Ok(detail)
     }
 
-    /// The names of what a list shows.
+    /// The names in a list.
     pub async fn names(&self, path: &str) -> Result<Vec<String>> {
         let (status, body) = self.get(path).await?;
         assert_eq!(status, 200, "{body}");
         names(&body)
     }
 
-    /// What the UAA answers to a form, from the client `cf`.
+    /// The UAA's answer to a form of the client `cf`.
     pub async fn ask_uaa(&self, form: &[(&str, &str)]) -> Result<(u16, Value)> {
         answer(self.uaa_as(("cf", ""), form).send().await?).await
     }

@@ -1,4 +1,4 @@
-//! Finding an instance, and who may see what.
+//! Finds instances, and checks which callers may see them.
 
 use anyhow::Result;
 use reqwest::Method;

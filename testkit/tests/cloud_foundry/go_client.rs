@@ -1,4 +1,4 @@
-//! The real client for Go finds, makes, reads, lists and deletes a key as it would in the field.
+//! The real Go client finds, creates, reads, lists and deletes a key as in the field.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn order(cf: &FakeCloudFoundry, login: Value) -> Value {
     order
 }
 
-/// A Cloud Foundry with three keys that were made by hand.
+/// A Cloud Foundry with three keys that a user created by hand.
 async fn with_three_keys(builder: Builder) -> Result<FakeCloudFoundry> {
     let cf = start_with(builder).await?.cf;
     for name in ["a", "b", "c"] {
@@ -129,7 +129,7 @@ async fn users_of_another_identity_provider_name_it() -> Result<()> {
 
 #[tokio::test]
 async fn tokens_are_refreshed_before_they_expire() -> Result<()> {
-    // The client takes a token for expired ten seconds before it is, thus at once.
+    // The client treats a token as expired ten seconds early, so this one at once.
     let lifetime = Duration::from_secs(9);
     let builder =
         FakeCloudFoundry::builder().token_lifetime(lifetime).refresh_tokens(RefreshTokens::Rotating);

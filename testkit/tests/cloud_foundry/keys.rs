@@ -1,4 +1,4 @@
-//! Making, reading, changing and deleting keys.
+//! Creates, reads, changes and deletes keys.
 
 use anyhow::{Context, Result};
 use reqwest::Method;

@@ -1,4 +1,4 @@
-//! What a Korifi does differently.
+//! The differences of a Korifi.
 
 use anyhow::Result;
 use reqwest::Method;
@@ -12,7 +12,7 @@ async fn korifi(pace: Pace) -> Result<Fixture> {
 }
 
 impl Fixture {
-    /// Creates a key as a Korifi takes it, without labels.
+    /// Creates a key without labels, as a Korifi requires.
     async fn create_bare(&self, name: &str) -> Result<String> {
         let mut body = self.body(name)?;
         drop(body.as_object_mut().and_then(|fields| fields.remove("metadata")));

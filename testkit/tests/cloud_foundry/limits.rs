@@ -1,4 +1,4 @@
-//! Rate limits: the remote side's own, and the one that a client is held to.
+//! Rate limits: the remote side's own, and the one that a test sets for a client.
 
 use std::{
     num::NonZeroU32,
@@ -35,7 +35,7 @@ async fn the_cloud_controller_counts_and_says_so() -> Result<()> {
     assert_eq!(body["errors"][0]["code"], 10013);
     assert_eq!(it.cf.keys(), []);
     assert_eq!(it.cf.violations(), [], "a client can't know");
-    // The root and the UAA are not counted.
+    // Calls of the root and of the UAA do not count.
     assert_eq!(it.bare(Method::GET, "/").send().await?.status(), 200);
     it.cf.limit_rate(None);
     assert_eq!(it.create("a")?.send().await?.status(), 202);
@@ -53,7 +53,7 @@ async fn a_window_ends_when_it_says() -> Result<()> {
             return Ok(());
         }
         let reset = Duration::from_secs(number(&response, "x-ratelimit-reset")?);
-        // The clock is what is tested here.
+        // This test needs the clock: the limit depends on it.
         let wait = reset.saturating_sub(SystemTime::now().duration_since(UNIX_EPOCH)?);
         assert!(wait <= Duration::from_secs(1));
         tokio::time::sleep(wait).await;

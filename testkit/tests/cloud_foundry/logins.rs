@@ -1,4 +1,4 @@
-//! The UAA: what it gives tokens for, how long they are good, and what it says to others.
+//! The UAA: the grants, the lifetime of tokens, and the refusals.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn text<'a>(body: &'a Value, field: &str) -> Result<&'a str> {
 }
 
 impl Fixture {
-    /// What the Cloud Controller answers to somebody with this token.
+    /// The status of the Cloud Controller's answer to a caller with this token.
     async fn status_for(&self, token: &str) -> Result<u16> {
         let request = self.bare(Method::GET, "/v3/organizations").bearer_auth(token);
         Ok(request.send().await?.status().as_u16())
@@ -73,7 +73,7 @@ async fn a_client_logs_in_by_itself_and_gets_no_refresh_token() -> Result<()> {
     Ok(())
 }
 
-/// A client that encodes its secret and does not say so is refused, as is one that says so and does not.
+/// The UAA refuses a client that encodes its secret without the header, and one that sends the header without encoding.
 #[tokio::test]
 async fn a_client_says_whether_its_secret_is_encoded() -> Result<()> {
     let login = Login::client("odd", "50%25+:\u{e9}");

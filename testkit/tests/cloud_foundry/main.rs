@@ -1,5 +1,5 @@
-//! The fake Cloud Foundry, driven by a plain HTTP client and by the real one for Go: it is right where the
-//! documentation is clear, strict where real ones are lax, and wrong exactly as told.
+//! A plain HTTP client and the real Go client call the fake Cloud Foundry. It is correct if the documentation is clear,
+//! strict if real ones are lax, and wrong exactly as tests demand.
 
 mod client;
 

@@ -1,4 +1,4 @@
-//! The shapes of resources are those that the authors of the Go client recorded: the same fields, of the same types.
+//! Resources have the shapes that the authors of the Go client recorded: the same fields, of the same types.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use testkit::cloud_foundry::{FakeCloudFoundry, Instance, Organization, Pace, Spa
 
 use crate::client::{Fixture, INSTANCE, KEYS, path, start_with};
 
-/// What is a matter of each key: any names, and texts or numbers.
+/// Objects whose content depends on the key: any names, with strings or numbers.
 const OPAQUE: [&str; 3] = [".metadata.labels", ".metadata.annotations", ".credentials"];
 
 async fn start() -> Result<Fixture> {
@@ -15,8 +15,8 @@ async fn start() -> Result<Fixture> {
     start_with(FakeCloudFoundry::builder().organization(organization).pace(Pace::until_told())).await
 }
 
-/// The fields in which two shapes differ: `-` where the fake lacks one, `+` where it has one too many, `!` where one
-/// is of another type.
+/// The fields in which two shapes differ: `-` if the fake lacks one, `+` if it has one too many, `!` if the types
+/// differ.
 fn differences(recorded: &str, shown: &Value) -> Result<Vec<String>> {
     let mut found = Vec::new();
     compare(&serde_json::from_str(recorded)?, shown, "", &mut found);
@@ -41,7 +41,7 @@ fn compare(recorded: &Value, shown: &Value, path: &str, found: &mut Vec<String>)
                 compare(recorded, shown, &format!("{path}[]"), found);
             }
         }
-        // Nobody recorded what it is when it is there.
+        // The recording does not show the type of the value if there is one.
         (Value::Null, _) => {}
         (recorded, shown) if std::mem::discriminant(recorded) == std::mem::discriminant(shown) => {}
         _ => found.push(format!("!{path}")),
@@ -73,7 +73,8 @@ async fn keys_and_their_details_have_the_recorded_shapes() -> Result<()> {
     let (key, _) = it.ask_for("a").await?;
     assert!(it.cf.finish(&key.guid));
     let (_, list) = it.get(KEYS).await?;
-    // A binding of an app was recorded, and one whose broker had nothing to say; the documentation has the description.
+    // The recordings are a binding of an app, and one whose broker returned no description. The documentation has the
+    // description.
     let known = ["-.links.app", "-.relationships.app", "+.last_operation.description"];
     let mut found =
         differences(include_str!("recorded/service_credential_binding.json"), &list["resources"][0])?;
@@ -82,7 +83,7 @@ async fn keys_and_their_details_have_the_recorded_shapes() -> Result<()> {
 
     let (_, details) = it.get(&format!("{}/details", path(&key))).await?;
     let recorded = include_str!("recorded/service_credential_binding_detail.json");
-    // Only bindings of apps have them.
+    // Only bindings of apps have this field.
     assert_eq!(differences(recorded, &details)?, ["-.syslog_drain_url", "-.volume_mounts"]);
     Ok(())
 }
@@ -93,7 +94,7 @@ async fn jobs_have_the_recorded_shapes() -> Result<()> {
     let (made, job) = it.ask_for("a").await?;
     assert!(it.cf.finish(&made.guid));
     let (_, complete) = it.get(&job).await?;
-    // The recorded one had lost its app.
+    // The recorded binding had lost its app.
     let link = "+.links.service_credential_binding";
     assert_eq!(differences(include_str!("recorded/job.json"), &complete)?, [link]);
 

@@ -1,4 +1,4 @@
-//! What is held against a client.
+//! The violations that the fake reports of a client.
 
 use anyhow::Result;
 use reqwest::{Method, RequestBuilder};
@@ -8,7 +8,7 @@ use testkit::cloud_foundry::{FakeCloudFoundry, Route, Rule};
 use crate::client::{Fixture, KEYS, path, start, start_with};
 
 impl Fixture {
-    /// Sends a request that breaks exactly this rule, and has no effect.
+    /// Sends a request that breaks exactly this rule and has no effect.
     async fn breaks(&self, rule: Rule, status: u16, code: u64, request: RequestBuilder) -> Result<()> {
         let before = self.cf.keys();
         let (seen, seen_code, detail) = self.error(request).await?;
@@ -18,7 +18,7 @@ impl Fixture {
         Ok(())
     }
 
-    /// A request for a key with another field in its body, or without it.
+    /// A request for a key with another value in a field of its body, or without the field.
     fn create_with(&self, field: &str, value: Option<Value>) -> Result<RequestBuilder> {
         let mut body = self.body("a")?;
         match value {

@@ -1,4 +1,4 @@
-//! A client that does everything right unless a test changes its request.
+//! A client whose requests are correct unless a test changes them.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub async fn start_with(builder: Builder) -> Result<Fixture> {
 }
 
 impl Fixture {
-    /// A call without a token, of the host that the path belongs to.
+    /// A call without a token, to the host of the path.
     pub fn bare(&self, method: Method, path: &str) -> RequestBuilder {
         let is_of_iam = path.starts_with("/v1/") || path.starts_with("/v2/roles");
         let host = if is_of_iam { self.ibm.iam_url() } else { self.ibm.url() };
@@ -65,7 +65,7 @@ impl Fixture {
         Ok(self.call(Method::POST, KEYS).json(&self.body(name)?))
     }
 
-    /// Makes a key, and gives it as it was shown.
+    /// Creates a key, and returns it as the answer shows it.
     pub async fn created(&self, name: &str) -> Result<Value> {
         let (status, key) = answer(self.create(name)?.send().await?).await?;
         assert_eq!(status, 201, "{key}");
@@ -96,7 +96,7 @@ impl Fixture {
         self.call(Method::POST, POLICIES).json(policy)
     }
 
-    /// What IAM answers to a form.
+    /// IAM's answer to a form.
     pub async fn ask_iam(&self, form: &[(&str, &str)]) -> Result<(u16, Value)> {
         answer(self.token_request(form).send().await?).await
     }

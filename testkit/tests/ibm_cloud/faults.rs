@@ -1,4 +1,4 @@
-//! Calls that go wrong as told, and calls that are held.
+//! Injected faults, and calls that wait at gates.
 
 use std::time::Duration;
 

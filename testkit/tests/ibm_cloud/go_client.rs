@@ -1,4 +1,4 @@
-//! The real client for Go finds, makes, reads, lists and deletes a key as it would in the field.
+//! The real Go client finds, creates, reads, lists and deletes a key as in the field.
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ fn order(ibm: &FakeIbmCloud, login: Value) -> Value {
     order
 }
 
-/// An IBM Cloud with two instances more, and two keys and two service IDs that were made by hand.
+/// An IBM Cloud with two more instances, and two keys and two service IDs that a user created by hand.
 async fn busy() -> Result<FakeIbmCloud> {
     let builder = FakeIbmCloud::builder()
         .instance(Instance::new("other").custom_role("Lister"))
@@ -128,7 +128,7 @@ async fn what_the_client_does_not_know_or_misses_is_seen() -> Result<()> {
         page["resources"][0]["colour"] = json!("blue");
         page["resources"][0]["last_operation"] = json!({});
     };
-    // The client turns two pages of all instances before it looks for its own.
+    // The client reads two pages of all instances before it looks for its own.
     let same = Fault::edit(|_| ()).on(Route::Instances).times(2);
     ibm.inject(same);
     ibm.inject(Fault::edit(odd).on(Route::Instances));

@@ -1,4 +1,4 @@
-//! Making, finding, reading, renaming and deleting keys.
+//! Creates, finds, reads, renames and deletes keys.
 
 use anyhow::{Context, Result};
 use reqwest::Method;
@@ -83,7 +83,7 @@ async fn base_roles_are_called_by_name_and_all_others_by_crn() -> Result<()> {
     }
     body["role"] = json!("Manager");
     let refused = answer(it.call(Method::POST, KEYS).json(&body).send().await?).await?;
-    assert_eq!((refused.0, it.ibm.violations()), (400, vec![]), "nobody knows which of them a service has");
+    assert_eq!((refused.0, it.ibm.violations()), (400, vec![]), "a client can't know which it has");
     for role in [json!("Object Writer"), json!("Lister")] {
         body["role"] = role;
         assert_eq!(it.call(Method::POST, KEYS).json(&body).send().await?.status(), 400);

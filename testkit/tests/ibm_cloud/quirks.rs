@@ -1,4 +1,4 @@
-//! What real ones do now and then, on demand.
+//! Occasional behaviour of real IBM Clouds, on demand.
 
 use anyhow::{Context, Result};
 use reqwest::Method;

@@ -64,7 +64,7 @@ async fn a_service_id_outlives_its_keys() -> Result<()> {
     assert_eq!((it.ibm.service_ids(), it.ibm.live_keys().len()), (vec![], 1));
 
     let again = it.ibm.add_service_id("for a");
-    assert!(it.ibm.forget_service_id(&again.id), "which is nobody's fault");
+    assert!(it.ibm.forget_service_id(&again.id), "this breaks no rule");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! What is held against a client.
+//! The violations that the fake reports of a client.
 
 use anyhow::Result;
 use reqwest::{Method, RequestBuilder};
@@ -10,7 +10,7 @@ use crate::client::{
 };
 
 impl Fixture {
-    /// Sends a request that breaks exactly this rule, and has no effect.
+    /// Sends a request that breaks exactly this rule and has no effect.
     async fn breaks(&self, rule: Rule, status: u16, request: RequestBuilder) -> Result<()> {
         let exists = || (self.ibm.keys(), self.ibm.service_ids(), self.ibm.policies());
         let before = exists();
@@ -22,7 +22,7 @@ impl Fixture {
         Ok(())
     }
 
-    /// A request for a key with another field in its body, or without it.
+    /// A request for a key with another value in a field of its body, or without the field.
     fn create_with(&self, field: &str, value: Option<Value>) -> Result<RequestBuilder> {
         Ok(self.call(Method::POST, KEYS).json(&changed(self.body("a")?, field, value)))
     }

@@ -1,4 +1,4 @@
-//! Tokens: who gets one, for what, and for how long.
+//! Tokens: the logins that get one, the grants, and the lifetime.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ async fn a_wrong_secret_gets_nothing() -> Result<()> {
     assert_eq!((status, &refused["errorCode"]), (400, &json!("BXNIM0415E")));
     assert_eq!(refused["errorMessage"], "Provided API key could not be found.");
     assert!(refused["context"]["requestId"].is_string());
-    // What a profile's compute resource shows is no API key.
+    // The token of a profile's compute resource is not an API key.
     assert_eq!(it.ask_iam(&[API_KEY, ("apikey", "service-account-token")]).await?.0, 400);
     let form = [CR_TOKEN, ("cr_token", "service-account-token"), ("profile_name", "alice")];
     assert_eq!(it.ask_iam(&form).await?.0, 400);
@@ -109,6 +109,6 @@ async fn a_token_ends() -> Result<()> {
     it.ibm.revoke_tokens();
     assert_eq!(it.get(KEYS).await?.0, 401);
     assert_eq!(it.get("/v2/roles").await?.0, 401);
-    assert_eq!(it.ibm.violations(), [], "nobody could know");
+    assert_eq!(it.ibm.violations(), [], "the client could not know");
     Ok(())
 }
