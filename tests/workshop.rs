@@ -1,5 +1,5 @@
-//! The recipes of the `justfile` are the only definition of each check: `.ci/run` and the workflows call the same ones,
-//! and name the versions that the project pins elsewhere.
+//! The recipes of the `justfile` are the only definition of each check. `.ci/run` and the workflows call the same
+//! recipes, and name the versions that the project pins elsewhere.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -14,10 +14,10 @@ use serde_json::Value;
 
 /// The recipe that `.ci/run` calls.
 const ALL: &str = "all";
-/// The recipe that runs all tests one after the other, and those that the workflow runs side by side instead.
+/// The recipe that runs all tests in sequence, and the recipes that the workflow runs in parallel instead.
 const TESTS: &str = "test";
 const PARTS_OF_TESTS: [&str; 4] = ["integration", "kubernetes", "operator", "unit"];
-/// The recipe that needs another toolchain, so that `.ci/run` leaves it to the workflow.
+/// The recipe that needs another toolchain: only the workflow runs it, not `.ci/run`.
 const MSRV: &str = "msrv";
 
 fn root() -> &'static Path {
@@ -42,13 +42,13 @@ fn workflows() -> Vec<PathBuf> {
 /// A recipe of the `justfile`.
 #[derive(Debug, Default)]
 struct Recipe {
-    /// The recipes that it calls, whose names `just` checks by itself, and what stands between them.
+    /// The words after the colon: the recipes that it calls, whose names `just` itself checks, and operators.
     dependencies: Vec<String>,
     /// The line that `just --list` shows.
     comment: Option<String>,
 }
 
-/// All recipes by name. Only recipes have a colon that is not part of `:=`, in a line without indentation.
+/// All recipes by name. A recipe is a line without indentation, with a colon that is not part of `:=`.
 fn recipes() -> BTreeMap<String, Recipe> {
     let mut recipes = BTreeMap::new();
     let mut comment = None;
@@ -73,7 +73,7 @@ fn recipes() -> BTreeMap<String, Recipe> {
     recipes
 }
 
-/// The words behind each `just` in the commands of a script.
+/// The words after each `just` in the commands of a script.
 fn calls(script: &str) -> Vec<Vec<String>> {
     let mut calls = Vec::new();
     for line in script.lines().filter(|line| !line.trim_start().starts_with('#')) {
@@ -88,7 +88,7 @@ fn calls(script: &str) -> Vec<Vec<String>> {
     calls
 }
 
-/// Every text under one of these keys, wherever it is in a document.
+/// All strings under this key, anywhere in a document.
 fn texts(document: &Value, key: &str) -> Vec<String> {
     match document {
         Value::Object(fields) => {
