@@ -29,7 +29,7 @@ const PLATFORM: &str = "kubernetes";
 /// A request as the broker received it.
 pub(super) type Request = remote::Request<Route>;
 
-/// The demands in which brokers differ.
+/// The requirements in which brokers differ.
 #[derive(Clone, Debug)]
 pub(super) struct Demands {
     /// The only supported version of the API.
@@ -46,7 +46,7 @@ impl Default for Demands {
     }
 }
 
-/// Checks a request, and returns the operation that it asks for.
+/// Checks a request, and returns its operation.
 pub(super) fn admit(request: &Request, login: &Login, demands: &Demands) -> Result<Operation, Refusal> {
     let Request { target, uri, headers, body } = request;
     if !login.admits(headers) {
@@ -160,7 +160,7 @@ fn wish(headers: &HeaderMap, body: Option<&Bytes>, demands: &Demands) -> Result<
         return Err(Refusal::bad_request(Rule::Context, detail));
     }
     if demands.bind_resource && !names_user(&wish) {
-        // The specification allows brokers to demand it, so a client without it breaks no rule.
+        // The specification allows brokers to require it, so a client without it breaks no rule.
         let description = "`app_guid` or `bind_resource.credential_client_id` is required";
         let body = json!({"error": "RequiresApp", "description": description});
         return Err(Answer::new(StatusCode::UNPROCESSABLE_ENTITY, body).into());
@@ -177,7 +177,7 @@ fn names_user(wish: &Wish) -> bool {
     wish.app_guid.is_some() || named("app_guid") || named("credential_client_id")
 }
 
-/// The query parameters that the specification knows for bindings.
+/// The query parameters that the specification defines for bindings.
 #[derive(Default)]
 struct Parameters {
     accepts_incomplete: Option<String>,

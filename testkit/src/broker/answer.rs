@@ -1,4 +1,4 @@
-//! Answers in the words of a broker.
+//! The answers of a broker.
 
 use axum::http::StatusCode;
 use serde_json::json;
@@ -23,7 +23,7 @@ impl Answer {
 }
 
 impl Refusal {
-    /// The caller broke a rule, and the description of the error says how.
+    /// The caller broke a rule, which the description of the error explains.
     pub(super) fn described(rule: Rule, status: StatusCode, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         Self::breach(rule, Answer::error(status, detail.clone()), detail)

@@ -38,7 +38,7 @@ pub enum StartError {
         /// Its plan.
         plan: String,
     },
-    /// It can't listen.
+    /// The fake can't listen on its port.
     #[error(transparent)]
     Listen(#[from] ListenError),
 }
@@ -57,7 +57,7 @@ impl Default for BrokerSetup {
 }
 
 impl Builder {
-    /// Sets the login that callers must show.
+    /// Sets the login that callers must send.
     pub fn login(mut self, login: Login) -> Self {
         self.setup.login = login;
         self
@@ -75,7 +75,7 @@ impl Builder {
         self
     }
 
-    /// Demands this parameter in the query of every call, as a broker with several tenants does.
+    /// Requires this parameter in the query of every call, as a broker with several tenants does.
     pub fn demand_parameter(mut self, name: &str, value: &str) -> Self {
         self.setup.demands.parameter = Some((name.to_owned(), value.to_owned()));
         self

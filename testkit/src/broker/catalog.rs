@@ -1,4 +1,4 @@
-//! What the broker offers, and the service instances that exist at it.
+//! The broker's offerings, and its service instances.
 
 use serde::Serialize;
 
@@ -15,8 +15,8 @@ impl Catalog {
         Self { offerings: offerings.into_iter().collect() }
     }
 
-    /// The catalog of the examples: `postgresql` (plans `small`, `rotating`, and `archive`, which can't be
-    /// bound), `redis` with a plan that is called `small` too, and `metrics`, whose bindings can't be read back.
+    /// The catalog of the examples. `postgresql` has the plans `small`, `rotating`, and `archive`, which is not
+    /// bindable. `redis` also has a plan `small`. The bindings of `metrics` can't be read back.
     #[must_use]
     pub fn training() -> Self {
         let postgresql = Offering::new("offering-postgresql-7b1f", "postgresql")
@@ -41,7 +41,7 @@ impl Catalog {
         self
     }
 
-    /// Adds this many plans that nobody uses, twenty to an offering, as large marketplaces have them.
+    /// Adds this many unused plans, twenty to an offering, as in large marketplaces.
     #[must_use]
     pub fn crowded(mut self, plans: usize) -> Self {
         const PLANS_OF_AN_OFFERING: usize = 20;
@@ -85,13 +85,13 @@ impl Catalog {
 /// A service offering.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Offering {
-    /// What requests call it: `service_id`.
+    /// The id in requests: `service_id`.
     pub id: String,
-    /// What people call it; unique in the catalog.
+    /// The name for users; unique in the catalog.
     pub name: String,
-    /// One line for people.
+    /// One line for users.
     pub description: String,
-    /// Whether its plans can be bound, unless a plan says otherwise.
+    /// Whether its plans are bindable, unless a plan overrides it.
     pub bindable: bool,
     /// Whether a binding can be read back.
     pub bindings_retrievable: bool,
@@ -102,7 +102,7 @@ pub struct Offering {
 }
 
 impl Offering {
-    /// An offering without plans that can be bound, and whose instances and bindings can be read back.
+    /// An offering without plans. It is bindable, and its instances and bindings can be read back.
     pub fn new(id: impl Into<String>, name: impl Into<String>) -> Self {
         let name = name.into();
         Self {
@@ -137,11 +137,11 @@ impl Offering {
 /// A plan of an offering.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
-    /// What requests call it: `plan_id`.
+    /// The id in requests: `plan_id`.
     pub id: String,
-    /// What people call it; unique in its offering only.
+    /// The name for users; unique in its offering only.
     pub name: String,
-    /// One line for people.
+    /// One line for users.
     pub description: String,
     /// Overrides the offering's `bindable`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -149,7 +149,7 @@ pub struct Plan {
     /// Whether a bind may name a predecessor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub binding_rotatable: Option<bool>,
-    /// How long, in seconds, a platform is to poll before it takes an operation for failed.
+    /// The time in seconds for which a platform polls. After it, the platform treats an operation as failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maximum_polling_duration: Option<u64>,
 }
@@ -174,7 +174,7 @@ impl Plan {
 pub struct Instance {
     /// Its id in paths.
     pub id: String,
-    /// What people call it.
+    /// The name for users.
     pub name: String,
     /// The name of its offering.
     pub offering: String,

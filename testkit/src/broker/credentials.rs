@@ -1,4 +1,4 @@
-//! What the broker hands out for a binding.
+//! The credentials of bindings.
 
 use std::{fmt, sync::Arc};
 
@@ -12,20 +12,20 @@ use super::catalog::Instance;
 type Recipe = dyn Fn(&Instance, u64) -> Map<String, Value> + Send + Sync;
 type MetadataRecipe = dyn Fn(u64) -> BindingMetadata + Send + Sync;
 
-/// When a binding ends, and when it should be replaced (section Binding Metadata Object): timestamps of ISO 8601,
-/// or whatever else a broker may send.
+/// The end of a binding, and the time by which it should be replaced (section Binding Metadata Object): timestamps of
+/// ISO 8601, or any other text that a broker may send.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct BindingMetadata {
-    /// From when on the credentials are no longer valid.
+    /// The time after which the credentials are invalid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
-    /// Until when the binding should be renewed.
+    /// The time by which the binding should be renewed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub renew_before: Option<String>,
 }
 
-/// Makes the credentials of a binding from its instance and its number (1 for the first one of the broker), and
-/// says how they are handed out.
+/// Creates the credentials of a binding from its instance and its number (1 for the first binding of the broker), and
+/// decides how often the broker shows them.
 #[derive(Clone)]
 pub struct CredentialsRecipe {
     credentials: Arc<Recipe>,
@@ -34,8 +34,8 @@ pub struct CredentialsRecipe {
 }
 
 impl CredentialsRecipe {
-    /// A recipe of one's own. It makes new secrets for each number, unless the broker is to be one that gives all bindings
-    /// the same.
+    /// A custom recipe. It should create new secrets for each number, unless the broker is to return the same ones for
+    /// all bindings.
     pub fn new(recipe: impl Fn(&Instance, u64) -> Map<String, Value> + Send + Sync + 'static) -> Self {
         Self {
             credentials: Arc::new(recipe),
@@ -44,8 +44,8 @@ impl CredentialsRecipe {
         }
     }
 
-    /// What a PostgreSQL service hands out: `hostname`, `port` (a number), `username`, `password` (with
-    /// characters that a URI must escape), `uri`, and `ca` (a PEM of several lines).
+    /// The credentials of a PostgreSQL service: `hostname`, `port` (a number), `username`, `password` (with characters
+    /// that a URI must escape), `uri`, and `ca` (a PEM of several lines).
     #[must_use]
     pub fn postgresql() -> Self {
         Self::new(|instance, number| {
@@ -66,15 +66,14 @@ impl CredentialsRecipe {
         })
     }
 
-    /// Adds `metadata`, made from the binding's number; without it bindings have none.
+    /// Adds `metadata` by the binding's number. Without it, bindings have none.
     #[must_use]
     pub fn metadata(mut self, recipe: impl Fn(u64) -> BindingMetadata + Send + Sync + 'static) -> Self {
         self.metadata = Arc::new(recipe);
         self
     }
 
-    /// Where bindings can't be read back either, hands credentials out once only: the same bind again is
-    /// answered with `{}`.
+    /// Shows credentials once only, if bindings can't be read back either: a repeated bind gets `{}`.
     #[must_use]
     pub const fn shown_once(mut self) -> Self {
         self.shown_once = true;

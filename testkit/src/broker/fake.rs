@@ -27,7 +27,7 @@ impl FakeBroker {
         Builder::new(BrokerSetup::default())
     }
 
-    /// The catalog as it is now.
+    /// The present catalog.
     #[must_use]
     pub fn catalog(&self) -> Catalog {
         self.read(|side| side.state.catalog().clone())
@@ -46,7 +46,7 @@ impl FakeBroker {
         self.read(|side| side.state.binding(id).cloned())
     }
 
-    /// Changes the login that callers must show.
+    /// Changes the login that callers must send.
     pub fn change_login(&self, login: Login) {
         self.change(|side| side.login = login);
     }

@@ -1,4 +1,4 @@
-//! Faults in the words of a broker.
+//! Faults with the answers of a broker.
 
 use serde_json::{Value, json};
 

@@ -16,14 +16,14 @@
 //! | list an odd plan or offering | [`Fault::Body`] on [`Route::Catalog`] |
 //! | show credentials once, also to the same bind | [`CredentialsRecipe::shown_once`] |
 //! | return the same credentials for all bindings | [`CredentialsRecipe::new`] with a recipe that ignores the number |
-//! | return no credentials, or a text, a list or a number | [`Fault::Body`], [`Fault::credentials`] on [`Route::Bind`] |
+//! | return no credentials, or a string, a list or a number | [`Fault::Body`], [`Fault::credentials`] on [`Route::Bind`] |
 //! | send the zero time, or a time in the past | [`CredentialsRecipe::metadata`] |
 //! | demand `bind_resource`, or a parameter | [`Builder::demand_bind_resource`], [`Builder::demand_parameter`] |
 //! | forget bindings that they revoked in the background | [`Pace::forgetting_unbinds`] |
 //! | fail after they accepted a request, and perhaps leave a binding | [`FakeBroker::fail`], [`fail_with_orphan`](FakeBroker::fail_with_orphan) |
 //! | act on a request long after its client has gone | [`Fault::Late`] |
 //! | send an odd `Retry-After` | [`Pace::retry_after`], [`Injection::header`] |
-//! | stand behind a gateway that answers with a page | [`Fault::Html`], [`Fault::Text`] |
+//! | are behind a gateway that answers with a page | [`Fault::Html`], [`Fault::Text`] |
 
 mod admission;
 mod answer;

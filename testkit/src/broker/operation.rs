@@ -1,4 +1,4 @@
-//! The operation that a well-formed call asks for. Values of these types have passed every check that needs no state.
+//! The operation of a well-formed call. Values of these types have passed every check that needs no state.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-/// The operation that a call asks for.
+/// The operation of a call.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Operation {
     Catalog,

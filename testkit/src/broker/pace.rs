@@ -1,34 +1,34 @@
-//! How long the broker takes for a bind or an unbind, and how it speaks of it meanwhile.
+//! The time that the broker takes for a bind or an unbind, and its answers meanwhile.
 
 use std::{fmt, sync::Arc};
 
 use axum::http::HeaderValue;
 use serde::Deserialize;
 
-/// What the broker can be at work on.
+/// The kinds of work of a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Work {
-    /// A binding is being made.
+    /// The creation of a binding.
     Bind,
-    /// A binding is being deleted.
+    /// The deletion of a binding.
     Unbind,
 }
 
-/// Makes the token of an operation from its number.
+/// Creates the token of an operation from its number.
 type Tokens = dyn Fn(u64) -> String + Send + Sync;
 
-/// How long work takes (section Asynchronous Operations). It never depends on a clock.
+/// The duration of work (section Asynchronous Operations). It never depends on a clock.
 ///
-/// Work that takes time is asynchronous for clients that send `accepts_incomplete=true`, and is done at once for
-/// others, unless it is [required](Self::required). `Debug` leaves the tokens out.
+/// Work that takes time is asynchronous for clients that send `accepts_incomplete=true`. For others it is done at once,
+/// unless it is [required](Self::required). `Debug` omits the tokens.
 #[derive(Clone)]
 #[must_use]
 pub struct Pace {
-    /// What takes time.
+    /// The kinds of work that take time.
     pub(super) slow: &'static [Work],
     pub(super) required: bool,
-    /// How many polls are told that an operation is in progress; nothing where the test ends it.
+    /// The number of polls that find an operation in progress; `None` if the test ends it.
     pub(super) polls: Option<usize>,
     tokens: Option<Arc<Tokens>>,
     pub(super) retry_after: Option<HeaderValue>,
@@ -36,7 +36,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Everything is done at once.
+    /// All work is done at once.
     pub const fn at_once() -> Self {
         Self {
             slow: &[],
@@ -48,21 +48,21 @@ impl Pace {
         }
     }
 
-    /// Binds and unbinds take until the test ends them:
-    /// [`FakeBroker::finish`](super::FakeBroker::finish), [`fail`](super::FakeBroker::fail).
+    /// Binds and unbinds last until the test ends them: [`FakeBroker::finish`](super::FakeBroker::finish),
+    /// [`fail`](super::FakeBroker::fail).
     pub fn until_told() -> Self {
-        // A client that does not escape the token, or escapes it twice, does not get it back to the broker.
+        // A client that does not escape the token, or escapes it twice, sends another token back.
         let tokens: Arc<Tokens> = Arc::new(|number| format!("task {number}/a+b=c&d%20"));
         Self { slow: &[Work::Bind, Work::Unbind], tokens: Some(tokens), ..Self::at_once() }
     }
 
-    /// Binds and unbinds are in progress for this many polls; the next one ends them, unless the test has done
-    /// it before.
+    /// Binds and unbinds are in progress for this many polls. The next poll ends them, unless the test has ended them
+    /// before.
     pub fn polls(count: usize) -> Self {
         Self { polls: Some(count), ..Self::until_told() }
     }
 
-    /// Only this work takes time; the other is done at once.
+    /// Only this work takes time; the other kind is done at once.
     pub const fn only(mut self, work: Work) -> Self {
         self.slow = match work {
             Work::Bind => &[Work::Bind],
@@ -71,36 +71,36 @@ impl Pace {
         self
     }
 
-    /// Refuses, with `AsyncRequired`, clients that don't accept what takes time.
+    /// Refuses clients that don't accept asynchronous work, with `AsyncRequired`.
     pub const fn required(mut self) -> Self {
         self.required = true;
         self
     }
 
-    /// How tokens are made from the number of the operation: 1 for the first one of this broker. Two operations
-    /// should not share one. The specification allows up to 10,000 characters.
+    /// Creates tokens from the number of the operation: 1 for the first one of this broker. Two operations should not
+    /// have the same token. The specification allows up to 10,000 characters.
     pub fn tokens(mut self, make: impl Fn(u64) -> String + Send + Sync + 'static) -> Self {
         self.tokens = Some(Arc::new(make));
         self
     }
 
-    /// Hands out no tokens.
+    /// Sends no tokens.
     pub fn without_tokens(mut self) -> Self {
         self.tokens = None;
         self
     }
 
-    /// Adds `Retry-After`, whatever its value is worth, to each 202 and to each answer "in progress".
+    /// Adds `Retry-After` with any value to each 202 and to each answer "in progress".
     ///
     /// # Panics
-    /// The value holds characters that no header can.
+    /// The value contains characters that are invalid in a header.
     pub fn retry_after(mut self, value: &'static str) -> Self {
         self.retry_after = Some(HeaderValue::from_static(value));
         self
     }
 
-    /// Tells of the end of an unbind by 410 from the first poll on. Otherwise the first poll is told that it
-    /// succeeded, and the next ones are told 410.
+    /// Reports the end of an unbind by 410 from the first poll on. Otherwise the first poll reports success, and later
+    /// ones get 410.
     pub const fn forgetting_unbinds(mut self) -> Self {
         self.forgets_unbinds = true;
         self

@@ -35,7 +35,7 @@ pub enum Rule {
     Context,
     /// Name the instance's offering and plan, which the catalog must have.
     OfferingAndPlan,
-    /// Bind only instances of plans that can be bound.
+    /// Bind only instances of bindable plans.
     Bindable,
     /// Name a predecessor only if the plan is `binding_rotatable`.
     Rotatable,

@@ -36,7 +36,7 @@ impl<S: Side> Fake<S> {
         Self { shared, servers, hosts, ca_pem }
     }
 
-    /// The URL that clients are given, without a slash at the end.
+    /// The URL for clients, without a trailing slash.
     #[must_use]
     pub fn url(&self) -> String {
         format!("{}{}", self.hosts.first(), S::PATH)

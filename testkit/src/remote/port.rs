@@ -24,7 +24,7 @@ impl ReservedPort {
         Ok(Self { socket, addr })
     }
 
-    /// The URL of a fake on plain http at this port, without a slash at the end.
+    /// The URL of a fake on plain http at this port, without a trailing slash.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)

@@ -69,7 +69,7 @@ impl<R: fmt::Debug, D: fmt::Debug> fmt::Debug for Call<R, D> {
 /// The caller of a remote side that issues its own tokens, by grants `G`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller<G> {
-    /// The name of the login whose token the call shows.
+    /// The login of the token in the call.
     pub login: Option<String>,
     /// The grant of a request for a token.
     pub grant: Option<G>,

@@ -1,4 +1,4 @@
-//! Spoils an answer as a fault says.
+//! Spoils an answer by a fault.
 
 use std::{io, time::Duration};
 
@@ -96,7 +96,7 @@ fn gossip<R>(request: &Request<R>, answer: &Answer) -> String {
     format!("login {login:?} failed to save {} for {body:?}", answer.text())
 }
 
-/// The token or the password that a request shows.
+/// The token or the password in a request.
 fn login(headers: &HeaderMap) -> Option<String> {
     let (_, shown) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     let basic = STANDARD.decode(shown).ok().and_then(|decoded| String::from_utf8(decoded).ok());

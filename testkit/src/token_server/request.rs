@@ -27,9 +27,9 @@ pub enum GrantRule {
     Parameters,
     /// Log in as a client in exactly one way: HTTP Basic, or `client_id` and `client_secret` in the body.
     Authentication,
-    /// Show the right id and secret.
+    /// Send the right id and secret.
     Client,
-    /// Ask for `client_credentials`.
+    /// Use the grant `client_credentials`.
     GrantType,
     /// Name the scopes that the server expects, in any order.
     Scope,
@@ -90,7 +90,7 @@ pub(super) fn check(request: &Request, terms: &Terms) -> Result<(), Refusal> {
     check_grant(&parameters, terms)
 }
 
-/// The client's id and secret, which must be in exactly one place.
+/// The client's id and secret, which must be in exactly one location.
 fn login(headers: &HeaderMap, parameters: &Parameters) -> Result<(String, String), Refusal> {
     let sent = |name| parameters.get(name).cloned();
     match (headers.get(AUTHORIZATION), sent("client_id"), sent("client_secret")) {

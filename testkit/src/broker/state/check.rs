@@ -1,4 +1,4 @@
-//! What an operation is checked against. Nothing here changes anything.
+//! Checks operations against the state. It changes nothing.
 
 use super::{
     super::{
@@ -12,7 +12,7 @@ use super::{
 };
 
 impl State {
-    /// Checks an operation against what exists; changes nothing.
+    /// Checks an operation against the existing objects; changes nothing.
     pub(crate) fn check(&self, operation: &Operation) -> Result<(), Refusal> {
         match operation {
             Operation::Catalog => Ok(()),
@@ -39,8 +39,8 @@ impl State {
         self.ids_of(key).map_or(Ok(()), |ids| check_hints(ids, hints))
     }
 
-    /// The ids of offering and plan by which a binding is known: those that it was made with, whatever the catalog says
-    /// by now; or those of its instance, where there is no binding or the broker goes by the instance.
+    /// The ids of offering and plan that identify a binding. They are those of its bind, even if the catalog has
+    /// changed. If there is no binding, or the broker goes by the instance, they are those of its instance.
     fn ids_of(&self, key: &Key) -> Option<(&str, &str)> {
         let stored = self.bindings.get(&key.id).filter(|stored| stored.binding.instance == key.instance);
         let begun = self.last_operations.task(key.id).filter(|(_, place)| *place == key);
@@ -97,8 +97,8 @@ impl State {
             let detail = format!("bindings of plan `{}` can't be rotated", plan.name);
             return Err(Refusal::bad_request(Rule::Rotatable, detail));
         }
-        // A correct client can name one that vanished behind its back. Once the successor exists, or is being
-        // made, a repeated bind is identical whatever became of the predecessor.
+        // The predecessor of a correct client may have vanished. Once the successor exists or is being created, a
+        // repeated bind is identical, whatever happened to the predecessor.
         let repeated = self.find(successor).is_some() || self.last_operations.task(successor.id).is_some();
         if repeated || self.usable(predecessor).is_some() {
             return Ok(());

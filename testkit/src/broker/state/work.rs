@@ -1,4 +1,4 @@
-//! Binds and unbinds: at once, or begun now and ended later.
+//! Binds and unbinds: done at once, or begun now and ended later.
 
 use super::{
     super::{
@@ -12,17 +12,17 @@ use super::{
 };
 
 impl State {
-    /// From now on work takes this long; what is under way keeps its pace.
+    /// Sets the pace of later work. Current operations keep their pace.
     pub(crate) fn change_pace(&mut self, pace: Pace) {
         self.pace = pace;
     }
 
-    /// Everything that is under way, oldest first.
+    /// All current operations, oldest first.
     pub(crate) fn under_way(&self) -> Vec<UnderWay> {
         self.last_operations.under_way()
     }
 
-    /// Lets what is under way for this binding succeed; says whether there was something.
+    /// Lets the operation on this binding succeed; returns whether there was one.
     pub(crate) fn finish(&mut self, id: Uuid) -> bool {
         let Some((task, key)) = self.last_operations.task(id) else { return false };
         let (task, key) = (task.clone(), key.clone());
@@ -40,15 +40,14 @@ impl State {
         true
     }
 
-    /// Lets what is under way for this binding fail; says whether there was something.
+    /// Lets the operation on this binding fail; returns whether there was one.
     pub(crate) fn fail(&mut self, id: Uuid, description: String) -> bool {
         let found = self.last_operations.task(id).is_some();
         self.last_operations.end(id, End::Failed(description));
         found
     }
 
-    /// Lets the bind that is under way for this binding fail, and leaves what it has made so far; says whether
-    /// there was one.
+    /// Lets the bind of this binding fail, but keeps what it has created so far; returns whether there was one.
     pub(crate) fn fail_with_orphan(&mut self, id: Uuid, description: String) -> bool {
         let Some((Task::Bind(wish), key)) = self.last_operations.task(id) else { return false };
         let (wish, key) = (wish.clone(), key.clone());
@@ -109,7 +108,7 @@ impl State {
         }
     }
 
-    /// The answer to a request again for what is under way.
+    /// The answer to a repeated request for the current operation.
     fn join(&self, key: &Key, accepts_incomplete: bool) -> Answer {
         if accepts_incomplete {
             self.last_operations.accepted_again(key.id).unwrap_or_else(|| busy(key))
@@ -120,7 +119,7 @@ impl State {
         }
     }
 
-    /// The answer to a bind of an id that exists.
+    /// The answer to a bind with an existing id.
     fn repeat(&self, key: &Key, wish: &Wish, stored: &Stored) -> Answer {
         let Stored { wish: earlier, binding } = stored;
         if binding.orphan {
@@ -136,7 +135,7 @@ impl State {
         Answer::new(StatusCode::OK, shown(binding).into())
     }
 
-    /// Makes a binding, unless its instance is gone.
+    /// Creates a binding, unless its instance is gone.
     fn make(&mut self, key: &Key, wish: &Wish, standing: Standing) -> Option<&Binding> {
         let instance = self.instances.get(&key.instance)?;
         self.made += 1;
@@ -166,7 +165,7 @@ impl State {
     }
 }
 
-/// What is done with a request for work.
+/// How the broker carries out a request for work.
 enum Way {
     AtOnce,
     Later,
@@ -176,7 +175,7 @@ enum Way {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Sound,
-    /// Left by a bind that failed.
+    /// A failed bind left it.
     Orphan,
 }
 
@@ -193,7 +192,7 @@ fn async_required() -> Answer {
     unprocessable("AsyncRequired", "this takes time, which `accepts_incomplete=true` has to accept")
 }
 
-/// An error that the specification gives a code (section Service Broker Errors).
+/// An error with one of the specification's codes (section Service Broker Errors).
 fn unprocessable(code: &str, description: &str) -> Answer {
     let body = json!({ "error": code, "description": description });
     Answer::new(StatusCode::UNPROCESSABLE_ENTITY, body)
