@@ -29,7 +29,7 @@ pub enum Kind {
 /// A running broker. Dropping it stops the broker and its database.
 pub enum Broker {
     Fake(EmbeddedBroker),
-    Postgres(PostgresBroker),
+    Postgres(Box<PostgresBroker>),
 }
 
 /// A key of the broker.
@@ -48,7 +48,9 @@ impl Broker {
         let (username, password) = login()?;
         Ok(match kind {
             Kind::Fake => Self::Fake(EmbeddedBroker::start(username, password, steps).await?),
-            Kind::Postgres => Self::Postgres(PostgresBroker::start(username, password, steps).await?),
+            Kind::Postgres => {
+                Self::Postgres(Box::new(PostgresBroker::start(username, password, steps).await?))
+            }
         })
     }
 

@@ -85,7 +85,7 @@ impl Request {
 
     /// Goes to another server than the remote side. A pause that this server requires does not apply to the remote
     /// side.
-    pub(in crate::backend) fn to_token_server(mut self) -> Self {
+    pub(in crate::backend) fn for_token_server(mut self) -> Self {
         self.to_the_remote_side = false;
         self
     }

@@ -88,7 +88,7 @@ impl Session for IbmCloudSession {
         _of: Option<&KeyRequest>,
         request: Request,
     ) -> Result<Request, HttpFailure> {
-        Ok(if call.is_at_iam() { request.to_token_server() } else { request })
+        Ok(if call.is_at_iam() { request.for_token_server() } else { request })
     }
 
     /// IAM proves its identity with a token, and the Resource Controller with a page of instances.

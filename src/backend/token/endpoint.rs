@@ -223,7 +223,7 @@ impl TokenEndpoint {
         form: &[(&str, Zeroizing<String>)],
     ) -> Result<Token, TokenFailure> {
         let mut request = Request::new(Method::POST, ROUTE, self.url.clone())
-            .to_token_server()
+            .for_token_server()
             .answered_in_bytes(LARGEST_ANSWER)
             .header(ACCEPT, HeaderValue::from_static("application/json"))
             .form(form)
