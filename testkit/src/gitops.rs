@@ -1,5 +1,5 @@
-//! How GitOps tools and kubectl judge an object. The program in `testkit/gitops-client/` contains the unmodified
-//! kstatus library (Flux, Helm 4's `--wait`), the Lua interpreter of Argo CD, and kubectl's code of `wait`.
+//! The judgement of GitOps tools and kubectl on an object. The program in `testkit/gitops-client/` contains the
+//! unmodified kstatus library (Flux, Helm 4's `--wait`), the Lua interpreter of Argo CD, and kubectl's code of `wait`.
 
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -15,7 +15,7 @@ pub(crate) struct Program<'a> {
     /// The name of its file in the cache.
     pub binary: &'static str,
     pub version: &'a str,
-    /// How long the build takes on a small machine, the first time.
+    /// The duration of the first build on a small machine.
     pub usually: &'static str,
     /// The module's files, by name.
     pub module: &'a [(&'a str, &'a str)],

@@ -1,6 +1,6 @@
 //! The environment of the operator's tests and its demo:
 //!
-//! - a real Kubernetes control plane in [`control_plane`], and a [`gateway`] that holds requests of its clients;
+//! - a real Kubernetes control plane in [`control_plane`], and a [`gateway`] that delays requests of its clients;
 //! - a real database server in [`postgres`];
 //! - strict fakes of remote sides: an Open Service Broker in [`broker`], an OAuth token endpoint in [`token_server`], a
 //!   Cloud Foundry in [`cloud_foundry`], and an IBM Cloud in [`ibm_cloud`], with their common parts in [`remote`];

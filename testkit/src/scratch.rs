@@ -58,7 +58,6 @@ impl Scratch {
         Ok(scratch)
     }
 
-    /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

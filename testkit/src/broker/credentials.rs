@@ -24,8 +24,8 @@ pub struct BindingMetadata {
     pub renew_before: Option<String>,
 }
 
-/// Creates the credentials of a binding from its instance and its number (1 for the first binding of the broker), and
-/// decides how often the broker shows them.
+/// Creates the credentials of a binding from its instance and its number, which is 1 for the first binding of the
+/// broker. It also decides how often the broker shows them.
 #[derive(Clone)]
 pub struct CredentialsRecipe {
     credentials: Arc<Recipe>,

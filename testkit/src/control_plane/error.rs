@@ -10,7 +10,7 @@ use crate::{FileError, ProcessError};
 pub enum Error {
     /// `$KUBEBUILDER_ASSETS` names a folder without the servers.
     #[error(
-        "`KUBEBUILDER_ASSETS` names `{folder}`, which holds no `{binary}`: unset it, or set it to the folder that `setup-envtest use -p path` prints"
+        "`KUBEBUILDER_ASSETS` names `{folder}`, which does not contain `{binary}`: unset it, or set it to the folder that `setup-envtest use -p path` prints"
     )]
     Assets {
         /// The value of the variable.
@@ -23,7 +23,7 @@ pub enum Error {
     NoCacheDirectory,
     /// A binary has to be built, and Go is not installed.
     #[error(
-        "`{binary}` {version} has to be built, and `go` is not on the `PATH`: install Go {go} or newer from https://go.dev/dl, or set `KUBEBUILDER_ASSETS` to a folder that holds the binaries"
+        "`{binary}` {version} has to be built, and `go` is not on the `PATH`: install Go {go} or newer from https://go.dev/dl, or set `KUBEBUILDER_ASSETS` to a folder that contains the binaries"
     )]
     NoGo {
         /// The program to build.
@@ -66,10 +66,10 @@ pub enum Error {
         why: io::ErrorKind,
     },
     /// The API server's certificates could not be created.
-    #[error("can't make the certificates of the API server")]
+    #[error("can't create the certificates of the API server")]
     Certificates(#[from] rcgen::Error),
     /// All users of the token file are in use.
-    #[error("all {0} users of this control plane are handed out: ask the builder for more `users`")]
+    #[error("all {0} users of this control plane are in use: request more with the builder's `users`")]
     NoUserLeft(usize),
     /// The API server refused a request of the test kit itself.
     #[error("can't {doing}")]
@@ -81,7 +81,7 @@ pub enum Error {
         source: Box<kube::Error>,
     },
     /// An object could not be stored in etcd.
-    #[error("can't put `{path}` into etcd")]
+    #[error("can't store `{path}` in etcd")]
     Store {
         /// The path in etcd.
         path: String,

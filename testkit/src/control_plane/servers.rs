@@ -21,7 +21,7 @@ pub(super) struct Site {
     folder: PathBuf,
     binaries: Binaries,
     etcd_port: u16,
-    /// Where the API server listens.
+    /// The port of the API server.
     pub(super) api_port: u16,
 }
 
@@ -62,7 +62,6 @@ impl Site {
         self.folder.join(name)
     }
 
-    /// Where etcd listens.
     pub(super) fn etcd_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.etcd_port)
     }

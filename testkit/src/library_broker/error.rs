@@ -61,6 +61,6 @@ pub enum Error {
     #[error(transparent)]
     Process(#[from] ProcessError),
     /// The broker does not answer a request of the test.
-    #[error("the broker does not tell the test how it is")]
+    #[error("the broker does not answer the test")]
     Testing(#[from] reqwest::Error),
 }

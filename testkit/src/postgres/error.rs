@@ -5,18 +5,18 @@ use std::{io, path::PathBuf, process::ExitStatus};
 use super::programs::FOLDER_VARIABLE;
 use crate::{FileError, ProcessError};
 
-/// Why PostgreSQL could not be started.
+/// The reason why PostgreSQL could not be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The programs were not found.
     #[error(
-        "no PostgreSQL is installed: run `apt-get install postgresql`, or set `{FOLDER_VARIABLE}` to the folder that holds `initdb` and `postgres`"
+        "no PostgreSQL is installed: run `apt-get install postgresql`, or set `{FOLDER_VARIABLE}` to the folder that contains `initdb` and `postgres`"
     )]
     NotInstalled,
     /// `$PG_BIN` names a folder without the programs.
     #[error(
-        "`{FOLDER_VARIABLE}` names `{folder}`, which does not hold `initdb` and `postgres`: unset it, or run `apt-get install postgresql`"
+        "`{FOLDER_VARIABLE}` names `{folder}`, which does not contain `initdb` and `postgres`: unset it, or run `apt-get install postgresql`"
     )]
     NotThere {
         /// The value of the variable.

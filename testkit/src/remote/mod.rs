@@ -1,11 +1,12 @@
-//! The parts that all fake remote sides share, whatever protocol they speak: the [`Builder`], the [`Fake`] that a test
-//! keeps, the stages of a call, the record of calls and violations, faults, gates, and the real Go clients that check
-//! the fakes.
+//! The parts that all fake remote sides share, whatever protocol they speak. They are the [`Builder`], the [`Fake`]
+//! that a test keeps, the stages of a call, the record of calls and violations, faults and gates. The real Go clients
+//! check the fakes.
 //!
 //! Each fake implements `Side`: its endpoints, its rules, and the state behind them.
 //!
-//! `call` takes a request through the stages: `Side::target` reads the path, `Side::admit` checks everything that
-//! needs no state, a gate may hold the call, the script of `faults` may spoil it, `Side::carry_out` changes the state.
+//! `call` takes a request through the stages. `Side::target` reads the path, and `Side::admit` checks everything that
+//! needs no state. Then a gate may delay the call, and the script of `faults` may spoil it. `Side::carry_out` changes
+//! the state.
 
 mod answer;
 mod builder;

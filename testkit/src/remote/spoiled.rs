@@ -22,7 +22,7 @@ const PADDING_START: Bytes = Bytes::from_static(br#"{"credentials":{"padding":""
 const PADDING_END: Bytes = Bytes::from_static(br#""}}"#);
 const PAGE: &str = "<!DOCTYPE html><html><body><h1>No backend</h1>The router knows no way.</body></html>";
 
-/// How a call ends.
+/// The end of a call.
 pub(super) enum Ending {
     Response(Response<Body>),
     /// The connection is closed without a response.

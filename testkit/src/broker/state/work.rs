@@ -165,7 +165,6 @@ impl State {
     }
 }
 
-/// How the broker carries out a request for work.
 enum Way {
     AtOnce,
     Later,

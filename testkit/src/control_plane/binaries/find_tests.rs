@@ -43,7 +43,7 @@ async fn a_named_folder_without_the_servers_is_an_error() {
     let assets = folder_with(&["etcd"]);
     let cache = folder_with(&["etcd", "kube-apiserver"]);
     let error = sources(Some(assets.path()), cache.path()).find(false).await.unwrap_err();
-    assert!(error.to_string().contains("holds no `kube-apiserver`"));
+    assert!(error.to_string().contains("does not contain `kube-apiserver`"));
 }
 
 #[tokio::test]
