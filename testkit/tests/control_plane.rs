@@ -4,7 +4,7 @@
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a test fails by panicking, and tells another process by printing"
+    reason = "a test fails by panicking, and reports to another process by printing"
 )]
 
 use std::{
@@ -255,7 +255,7 @@ async fn what_a_custom_resource_owns_is_collected_soon_after_it() {
 
 /// Not a test: the process that the test below kills.
 #[tokio::test]
-#[ignore = "holds a plane until it is killed"]
+#[ignore = "runs a plane until it is killed"]
 async fn hold_a_plane() {
     let plane = ControlPlane::shared().await.unwrap();
     let kubeconfig = plane.kubeconfig_for(plane.admin_user()).unwrap();
