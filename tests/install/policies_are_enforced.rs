@@ -309,7 +309,7 @@ async fn the_operator_writes_no_secret_of_a_type_that_a_pattern_denies() {
     };
     match place.until_not_admitted(OPERATOR.path, &typed("example.com/token")).await {
         Answer::Refused(words) => {
-            assert!(words.contains("writes no Secrets of the type `example.com/token`"), "{words}");
+            assert!(words.contains("may not create Secrets of the type `example.com/token`"), "{words}");
         }
         answer => panic!("{answer:?}"),
     }
