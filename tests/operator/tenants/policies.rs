@@ -150,7 +150,7 @@ async fn the_operators_token_makes_no_service_account_token() {
             (&secrets, typed("helm.sh/release.v1", "sh.helm.release.v1.app.v2", labels)),
         ] {
             let words = until_refused(async || secrets.create(&dry_run(), &forged).await).await;
-            let expected = if labels == &owner { "writes no Secrets of the type" } else { "owner-uid" };
+            let expected = if labels == &owner { "may not create Secrets of the type" } else { "owner-uid" };
             assert!(words.contains(expected), "{words}");
             secrets.create(&PostParams::default(), &forged).await.unwrap_err();
         }
