@@ -103,7 +103,7 @@ async fn a_rotation_that_changes_no_credentials_is_told_and_ends_the_schedule() 
             .await
             .unwrap();
     let status = key.status.as_ref().unwrap();
-    assert!(message(&key, "Rotating").contains("Key 1 is not revoked"), "{}", message(&key, "Rotating"));
+    assert!(message(&key, "Rotating").contains("key 1 is not revoked"), "{}", message(&key, "Rotating"));
     assert_eq!((&status.next_rotation, &status.previous_keys[0].revoke_at), (&None, &None));
     stage.wait_event(NAME, "RotationIneffective").await;
 
