@@ -51,7 +51,8 @@ fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_is_well_where_the_operator_could_run() {
-    let plane = ControlPlane::shared().await.unwrap();
+    // Providers of other tests would add notes.
+    let plane = &ControlPlane::builder().start().await.unwrap();
     plane.install_crds(&custom_resource_definitions()).await.unwrap();
     let user = plane.new_user().unwrap();
     plane.grant_cluster_admin(&user).await.unwrap();

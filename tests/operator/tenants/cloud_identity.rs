@@ -231,6 +231,8 @@ async fn a_redirect_gets_no_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn discovery_leads_no_login_elsewhere() {
+    // They listen until the operator has ended, so that no other test gets their ports before.
+    let mut foundries = Vec::new();
     let tenants = Tenants::meet(Actor::Outsider).await;
     let spy = Spy::answering("200 OK", r#"{"access_token": "any", "expires_in": 3600}"#).await;
     // The same machine with another host name.
@@ -268,6 +270,7 @@ async fn discovery_leads_no_login_elsewhere() {
         told.says("is not followed; check `apiUrl`");
         provider = Some(name);
         assert!(!cf.sent().is_empty(), "the operator did not read the links");
+        foundries.push(cf);
     }
     assert_eq!(spy.sent(), [] as [String; 0]);
 }
