@@ -37,7 +37,7 @@ pub(crate) struct KeyRequest {
     /// The service ID that the key acts as; IBM Cloud only.
     pub access: Option<ServiceIdAccess>,
     /// The location of the instance according to the status: the account at IBM Cloud, the space at Cloud Foundry. Only
-    /// a hint, like [`hint`](Self::hint).
+    /// a hint, like [`recorded_id`](Self::recorded_id).
     pub place: Option<String>,
     /// The name of the key if a former release created it under another one.
     pub former_name: Option<String>,

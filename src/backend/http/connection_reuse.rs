@@ -19,7 +19,7 @@ tokio::task_local! {
     static OPENS: Cell<bool>;
 }
 
-/// Sends a request with a client that has the layer [`Noting`]. Returns whether it used an open connection, if it was
+/// Sends a request with a client that has the layer [`RecordOpening`]. Returns whether it used an open connection, if it was
 /// sent.
 pub(super) async fn watch<T>(request: impl Future<Output = T>) -> (T, bool) {
     let watched = async {

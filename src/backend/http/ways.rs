@@ -137,7 +137,7 @@ impl ProviderClients {
     /// The clients for requests whose answer can be a proof. They connect to all addresses that the policy admits.
     ///
     /// # Errors
-    /// As for [`Ways::to`].
+    /// As for [`ProviderClients::to`].
     pub(super) fn admitted<'a>(
         &self,
         url: &Url,
@@ -153,7 +153,7 @@ impl ProviderClients {
     /// The client that opens a new connection to this endpoint for each request.
     ///
     /// # Errors
-    /// As for [`Ways::to`].
+    /// As for [`ProviderClients::to`].
     pub(super) fn opening<'a>(
         &self,
         url: &Url,

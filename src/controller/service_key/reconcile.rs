@@ -183,7 +183,7 @@ impl Driver<'_> {
     /// Observes, decides and carries out one effect at a time, until the decision is to wait.
     ///
     /// # Errors
-    /// When the Kubernetes API fails, or [`Error::Restless`] after [`MAX_STEPS`].
+    /// When the Kubernetes API fails, or [`Error::TooManySteps`] after [`MAX_STEPS`].
     pub(super) async fn drive(&mut self, decide: fn(&Observed) -> Step) -> Result<End, Error> {
         for _ in 0..MAX_STEPS {
             if let Some(problem) = unread::obstacle(&self.reconciler.key.metadata) {

@@ -42,7 +42,7 @@ impl ProviderLabels {
 /// each has about 25 series.
 pub(super) const MAX_NAMED_PROVIDERS: usize = 10;
 
-/// The KeyProviders that have series of their own: the first [`MOST_PROVIDERS`] of each namespace. Administrators
+/// The KeyProviders that have series of their own: the first [`MAX_NAMED_PROVIDERS`] of each namespace. Administrators
 /// create ClusterKeyProviders, so each of those has its own series. A provider without its own series never gets them
 /// later: its counts would then appear twice.
 #[derive(Debug, Default)]
