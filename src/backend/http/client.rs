@@ -24,9 +24,9 @@ use super::{
     budget::CallBudget,
     connection_reuse, error_text,
     path::origin,
+    provider_clients::{Clients, EndpointClients, ProviderClients},
     response::{self, Body, MIB},
     trace, values,
-    ways::{Clients, EndpointClients, ProviderClients},
 };
 use crate::{
     backend::{

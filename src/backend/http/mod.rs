@@ -19,6 +19,7 @@ mod observer;
 mod path;
 mod possible_addresses;
 mod proofs;
+mod provider_clients;
 mod proxy;
 mod redact;
 mod request;
@@ -30,7 +31,6 @@ mod tests;
 mod tls;
 mod trace;
 mod values;
-mod ways;
 
 pub use address::{AddressPolicy, AddressRules};
 pub use api_server::ApiServer;
