@@ -106,6 +106,29 @@ async fn a_key_that_may_exist_is_recorded_before_it_is_revoked(
     assert_eq!(scene.broker.calls(), ["PUT binding", "DELETE binding", "PUT binding"]);
 }
 
+/// A watch event wakes the ServiceKey before its backoff ends.
+#[rstest]
+#[case::another_writer_was_faster(conflict(), "outdated, requeued")]
+#[case::a_permission_is_missing(forbidden("servicekeys/status is forbidden"), "error, requeued")]
+#[case::the_connection_is_lost(closes(), "error, requeued")]
+#[tokio::test]
+async fn a_refused_bind_has_its_backoff_although_its_status_is_not_stored(
+    #[case] answer: Answer,
+    #[case] outcome: &str,
+) {
+    let mut scene = scene(service_key().finalized()).await;
+    scene.broker.answers(|_, _| (400, json!({"description": "no"})));
+    scene.expect(rehearse_new_secret(), works());
+    scene.expect(write_status(), answer);
+    assert_eq!(scene.reconcile().await, outcome);
+
+    scene.another_writer_edits_the_key(|key| key["metadata"]["labels"] = json!({"team": "a"}));
+    scene.expect(write_status(), works());
+    assert_eq!(scene.reconcile().await, "stalled, requeued");
+    scene.assert_not_ready("BindRejected", "no");
+    assert_eq!(scene.broker.calls(), ["PUT binding"]);
+}
+
 #[rstest]
 #[case::another_writer_was_faster(conflict(), "outdated, requeued")]
 #[case::the_service_key_is_not_there(not_found(), "outdated, requeued")]
