@@ -33,18 +33,28 @@ struct Replica {
     user: User,
 }
 
+/// The time for which a Lease is respected that is not renewed. A test waits as long for the next leader.
+const LEASE_DURATION: &str = "3s";
+/// The same for a test with many ServiceKeys: on a busy machine a renewal may take seconds.
+const LEASE_DURATION_UNDER_LOAD: &str = "10s";
+
 impl Replica {
-    async fn start(stage: &Stage) -> Self {
+    async fn start(stage: &Stage, lease_duration: &str) -> Self {
         let user = stage.operator_user().await;
         let gateway = Gateway::start(stage.plane.client_as(&user)).await.unwrap();
-        let flags =
-            ["--leader-elect", "--lease-duration", "3s", "--cluster-resource-namespace", &stage.namespace];
+        let flags = [
+            "--leader-elect",
+            "--lease-duration",
+            lease_duration,
+            "--cluster-resource-namespace",
+            &stage.namespace,
+        ];
         Self { process: Process::with(gateway, stage, &flags), user }
     }
 
     /// Starts a replica and waits until it is the leader.
-    async fn leading(stage: &Stage) -> Self {
-        let leader = Self::start(stage).await;
+    async fn leading(stage: &Stage, lease_duration: &str) -> Self {
+        let leader = Self::start(stage, lease_duration).await;
         stage
             .wait(stage.api::<Lease>(), LEASE, "held by a replica", |lease| lease.and_then(holder).is_some())
             .await;
@@ -52,8 +62,8 @@ impl Replica {
     }
 
     /// Starts a replica and waits until it stands by: it has read the Lease and filled its caches.
-    async fn standing_by(stage: &Stage) -> Self {
-        let standby = Self::start(stage).await;
+    async fn standing_by(stage: &Stage, lease_duration: &str) -> Self {
+        let standby = Self::start(stage, lease_duration).await;
         while !["leases", "servicekeys", "secrets", "keyproviders"]
             .iter()
             .all(|what| standby.has_asked_for(stage, what))
@@ -104,10 +114,10 @@ async fn current_holder(stage: &Stage) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_fills_its_caches_and_does_nothing_else() {
     let stage = Stage::set().await;
-    let leader = Replica::leading(&stage).await;
+    let leader = Replica::leading(&stage, LEASE_DURATION).await;
     stage.create_key(KEY).await;
     stage.wait_ready(KEY).await;
-    let standby = Replica::standing_by(&stage).await;
+    let standby = Replica::standing_by(&stage, LEASE_DURATION).await;
     let calls = stage.broker.calls().len();
     stage.create_key("another").await;
     stage.wait_ready("another").await;
@@ -144,8 +154,8 @@ async fn a_standby_fills_its_caches_and_does_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_under_load_the_leader_is_followed_by_the_standby() {
     let stage = Stage::set().await;
-    let leader = Replica::leading(&stage).await;
-    let _standby = Replica::standing_by(&stage).await;
+    let leader = Replica::leading(&stage, LEASE_DURATION_UNDER_LOAD).await;
+    let _standby = Replica::standing_by(&stage, LEASE_DURATION_UNDER_LOAD).await;
     let before = current_holder(&stage).await;
     let names: Vec<_> = (0..MANY).map(|number| format!("key-{number}")).collect();
     let (early, late) = names.split_at(MANY / 2);
@@ -178,8 +188,8 @@ async fn killed_under_load_the_leader_is_followed_by_the_standby() {
 #[tokio::test(flavor = "multi_thread")]
 async fn asked_to_end_the_leader_gives_up_the_lead() {
     let stage = Stage::set().await;
-    let leader = Replica::leading(&stage).await;
-    let standby = Replica::standing_by(&stage).await;
+    let leader = Replica::leading(&stage, LEASE_DURATION).await;
+    let standby = Replica::standing_by(&stage, LEASE_DURATION).await;
     let before = current_holder(&stage).await;
     let leases =
         watcher(stage.api::<Lease>(), watcher::Config::default()).default_backoff().applied_objects();
@@ -198,7 +208,7 @@ async fn asked_to_end_the_leader_gives_up_the_lead() {
     stage.create_key(KEY).await;
     stage.wait_ready(KEY).await;
     // A standby has no Lease to release.
-    let third = Replica::standing_by(&stage).await;
+    let third = Replica::standing_by(&stage, LEASE_DURATION).await;
     let held = current_holder(&stage).await;
     assert_eq!(third.process.terminate().await.code(), Some(0));
     assert_eq!(current_holder(&stage).await, held);
@@ -208,7 +218,7 @@ async fn asked_to_end_the_leader_gives_up_the_lead() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_can_not_renew_ends_by_itself() {
     let stage = Stage::set().await;
-    let leader = Replica::leading(&stage).await;
+    let leader = Replica::leading(&stage, LEASE_DURATION).await;
     let before = current_holder(&stage).await;
     let bind = stage.broker.gate(Route::Bind, Moment::BeforeEffect);
     stage.create_key(KEY).await;
@@ -217,7 +227,7 @@ async fn a_leader_that_can_not_renew_ends_by_itself() {
     let _held = [Method::PUT, Method::GET].map(|method| {
         leader.process.gateway.gate(Requests::to(method, "leases/servicekey-operator"), Moment::BeforeEffect)
     });
-    let standby = Replica::start(&stage).await;
+    let standby = Replica::start(&stage, LEASE_DURATION).await;
     wait_for_successor(&stage, &before).await;
     let (status, log) = leader.process.end().await;
     assert_eq!(status.code(), Some(1), "{log}");
@@ -233,10 +243,10 @@ async fn a_leader_that_can_not_renew_ends_by_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_slept_too_long_makes_room() {
     let stage = Stage::set().await;
-    let leader = Replica::leading(&stage).await;
+    let leader = Replica::leading(&stage, LEASE_DURATION).await;
     let before = current_holder(&stage).await;
     leader.process.pause();
-    let _standby = Replica::start(&stage).await;
+    let _standby = Replica::start(&stage, LEASE_DURATION).await;
     stage.create_key(KEY).await;
     wait_for_successor(&stage, &before).await;
     stage.wait_ready(KEY).await;
@@ -253,7 +263,7 @@ async fn a_leader_that_slept_too_long_makes_room() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_is_edited_or_deleted_costs_no_leader_its_lead() {
     let stage = Stage::set().await;
-    let leader = Replica::leading(&stage).await;
+    let leader = Replica::leading(&stage, LEASE_DURATION).await;
     let before = current_holder(&stage).await;
     let edit = Patch::Merge(json!({"metadata": {"labels": {"team": "data"}}}));
     stage.api::<Lease>().patch(LEASE, &PatchParams::default(), &edit).await.unwrap();
