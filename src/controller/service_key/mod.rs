@@ -34,6 +34,7 @@ use std::{
 
 use futures::{
     Stream, StreamExt,
+    channel::mpsc::UnboundedReceiver,
     stream::{self, BoxStream},
 };
 use k8s_openapi::api::core::v1::Secret;
@@ -47,7 +48,7 @@ use kube::{
 use uuid::Uuid;
 
 use self::{
-    departures::Departures,
+    departures::{Departures, Vanished},
     heirs::Heirs,
     local_state::LocalStates,
     secret_cache::{OwnWrites, SecretCache},
@@ -133,22 +134,15 @@ pub(super) fn serve(
     scope: &Scope,
     relabelled: BoxStream<'static, String>,
 ) -> BoxStream<'static, ()> {
-    let (departures, vanished) = Departures::new(shared.leadership.clone());
-    let watched = WatchedKeys {
-        shared: shared.clone(),
-        reservations: Arc::default(),
-        local_states: Arc::default(),
-        departures: Arc::new(departures),
-        waiting: Arc::default(),
-        heirs: Arc::default(),
-    };
-    let WatchedKeys { reservations, local_states, departures, waiting, heirs, .. } = watched.clone();
-
+    let (watched, vanished) = WatchedKeys::new(shared);
     let watches = shared.metrics.watches();
     let (cache, key_changes) =
         watch::objects::<ServiceKey>(scope.api(shared.client.clone()), watch::config(), watches);
     let key_changes = key_changes
-        .inspect(move |change| watched.update(change))
+        .inspect({
+            let watched = watched.clone();
+            move |change| watched.update(change)
+        })
         .flat_map(|change| stream::iter(change.applied()).map(Ok))
         .predicate_filter(
             predicates::generation.combine(annotations_of_others).combine(lost_finalizer),
@@ -162,7 +156,7 @@ pub(super) fn serve(
     let (secrets, secret_changes) =
         watch::metadata::<Secret>(scope.api(shared.client.clone()), ours, watches);
     let keys = cache.store.clone();
-    shared.index.add_keys(cache, heirs);
+    shared.index.add_keys(cache, Arc::clone(&watched.heirs));
     shared.index.add_secrets(secrets.clone());
     let known_keys = keys.clone();
     let secret_owners = secret_changes
@@ -174,16 +168,7 @@ pub(super) fn serve(
     let of_tenants = keys_of_tenants(relabelled, keys.clone());
     let after_jumps = keys_after_jumps(clock::forward_jumps(Arc::clone(&shared.clock)), keys.clone());
     let seated = shared.seats.subscribe();
-    let context = Arc::new(Context {
-        shared: shared.clone(),
-        keys: keys.clone(),
-        secrets: SecretCache::new(secrets, own_writes),
-        reservations,
-        local_states,
-        departures,
-        waiting,
-        workers: FairSemaphore::new(usize::from(shared.options.concurrency)),
-    });
+    let context = Arc::new(watched.into_context(keys.clone(), SecretCache::new(secrets, own_writes)));
     let revoked = departures::revoke_keys(vanished, Arc::clone(&context));
     // The controller sets no bound of its own: a reconcile that waits for a remote side must not keep others
     // from working.
@@ -256,6 +241,27 @@ struct WatchedKeys {
 }
 
 impl WatchedKeys {
+    /// The state before the first change, and the receiver of the ServiceKeys whose keys are to be revoked.
+    fn new(shared: &Shared) -> (Self, UnboundedReceiver<Vanished>) {
+        let (departures, vanished) = Departures::new(shared.leadership.clone());
+        let watched = Self {
+            shared: shared.clone(),
+            reservations: Arc::default(),
+            local_states: Arc::default(),
+            departures: Arc::new(departures),
+            waiting: Arc::default(),
+            heirs: Arc::default(),
+        };
+        (watched, vanished)
+    }
+
+    /// The context of the reconciles, which share this state.
+    fn into_context(self, keys: Store<ServiceKey>, secrets: SecretCache) -> Context {
+        let Self { shared, reservations, local_states, departures, waiting, heirs: _ } = self;
+        let workers = FairSemaphore::new(usize::from(shared.options.concurrency));
+        Context { shared, keys, secrets, reservations, local_states, departures, waiting, workers }
+    }
+
     fn update(&self, change: &WatchChange<ServiceKey>) {
         let Shared { seats, providers, .. } = &self.shared;
         match change {

@@ -131,7 +131,7 @@ async fn the_place_at_the_broker_is_free_before_the_wait_for_a_worker() {
     let worker = Worker::acquire(&context, other.clone()).now_or_never();
     let worker = worker.expect("no reconcile has the worker during a call");
 
-    broker.let_go();
+    broker.release();
     let next = timeout(Duration::from_secs(10), queue.clone().enter(other.clone()));
     tokio::select! {
         biased;
