@@ -463,8 +463,8 @@ fn refusal(reconciler: &Reconciler<'_>, error: Error) -> Result<Applied, Error> 
         Change::Learned(Answer::Failed(Failure { attempted, class, message, retry_after: None }))
     };
     if error.is(409) || error.is(404) {
-        let mut applied = vec![distrust_cache(reconciler), Change::WriteConflict];
-        if reconciler.secret.conflicts >= MOST_CONFLICTS {
+        let mut applied = overtaken(reconciler);
+        if is_contested(reconciler) {
             applied.push(failed(ErrorClass::Transient, others_were_faster(reconciler)));
         }
         Ok(applied)
@@ -495,6 +495,16 @@ fn refusal_of_secret(reconciler: &Reconciler<'_>, error: &Error) -> String {
         ""
     };
     format!("the API server refuses the Secret `{secret}`: {said}{advice}")
+}
+
+/// The changes after another writer was faster than the operator.
+fn overtaken(reconciler: &Reconciler<'_>) -> Applied {
+    vec![distrust_cache(reconciler), Change::WriteConflict]
+}
+
+/// Whether other writers were faster so often that this reconcile stops trying.
+fn is_contested(reconciler: &Reconciler<'_>) -> bool {
+    reconciler.secret.conflicts >= MOST_CONFLICTS
 }
 
 /// Marks the cached Secret as outdated. The next step looks the Secret up.
@@ -528,10 +538,8 @@ async fn delete_secret(reconciler: &Reconciler<'_>) -> Result<Applied, Error> {
     match bounded("delete the Secret", api.delete(&reconciler.target.secret, &parameters)).await {
         Ok(_) => absent(),
         Err(error) if error.is(404) => absent(),
-        Err(error) if error.is(409) && reconciler.secret.conflicts < MOST_CONFLICTS => {
-            Ok(vec![distrust_cache(reconciler), Change::WriteConflict])
-        }
-        Err(error) if error.is(409) => Err(Error::Outdated),
+        Err(error) if error.is(409) && is_contested(reconciler) => Err(Error::Outdated),
+        Err(error) if error.is(409) => Ok(overtaken(reconciler)),
         Err(error) => Err(error),
     }
 }
