@@ -49,7 +49,7 @@ impl ErrorClass {
 pub struct Failure {
     pub attempted: Attempted,
     pub class: ErrorClass,
-    /// What failed, what the remote side said, and what to do next.
+    /// The failed step, the message of the remote side, and the next step for the user.
     pub message: String,
     /// The pause that the remote side asked for.
     pub retry_after: Option<Duration>,

@@ -273,7 +273,7 @@ impl ProviderView {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     pub reason: Reason,
-    /// What is wrong, and what to do about it.
+    /// The problem, and the next step for the user.
     pub message: String,
 }
 

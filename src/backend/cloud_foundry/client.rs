@@ -129,7 +129,7 @@ impl CloudFoundry {
     /// Checks whether keys can be created for this instance.
     ///
     /// # Errors
-    /// What is wrong with the instance, or why that is unknown.
+    /// The instance can't be used, or the operator can't find that out. The message says why.
     pub(crate) async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
         let target = InstanceSelector::from_instance(instance)?;
         self.instances.resolve(self.api(), &target, instance.space_limit.as_ref()).await.map(drop)

@@ -70,7 +70,7 @@ impl Links {
     /// Reads the links at the root of the API.
     ///
     /// # Errors
-    /// What is wrong with them, and how to correct that.
+    /// The links can't be used. The message says why, and how to correct that.
     pub(super) fn read(root: &Url, tokens: &TokensFrom, body: &[u8]) -> Result<Self, BackendError> {
         let no_root = || {
             let message = format!(

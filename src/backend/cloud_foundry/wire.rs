@@ -306,7 +306,7 @@ impl<'a> CreateCredentialBinding<'a> {
 /// Reads the credentials from the details of a key.
 ///
 /// # Errors
-/// What is wrong with the body. The message quotes nothing from it.
+/// The body is invalid. The message names the fault, and quotes nothing from the body.
 pub(super) fn credentials(body: &[u8]) -> Result<Map<String, Value>, &'static str> {
     let Ok(Value::Object(mut details)) = serde_json::from_slice(body) else {
         return Err("is not a JSON object");
@@ -354,7 +354,7 @@ pub(super) fn is_json(body: &[u8]) -> bool {
 pub(super) const UNDOCUMENTED: &str = "does not match the API's documentation";
 
 /// # Errors
-/// What is wrong with the body. The message quotes nothing from it.
+/// The body is invalid. The message names the fault, and quotes nothing from the body.
 pub(super) fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, &'static str> {
     serde_json::from_slice(body).map_err(|_| UNDOCUMENTED)
 }

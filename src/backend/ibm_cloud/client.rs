@@ -153,7 +153,7 @@ impl IbmCloud {
     /// Checks whether keys can be created for this instance.
     ///
     /// # Errors
-    /// What is wrong with the instance, or why that is unknown.
+    /// The instance can't be used, or the operator can't find that out. The message says why.
     pub(crate) async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
         self.instances.resolve(self.api(), &ResourceSelector::from_instance(instance)?).await.map(drop)
     }

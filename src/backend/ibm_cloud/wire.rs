@@ -319,7 +319,7 @@ impl Role {
 pub(super) const UNDOCUMENTED: &str = "does not match the API's documentation";
 
 /// # Errors
-/// What is wrong with the body. The message quotes nothing from it.
+/// The body is invalid. The message names the fault, and quotes nothing from the body.
 pub(super) fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, &'static str> {
     serde_json::from_slice(body).map_err(|_| UNDOCUMENTED)
 }

@@ -77,7 +77,7 @@ impl Catalog {
     /// Reads a catalog. It skips offerings and plans that can't be read, and keeps all others.
     ///
     /// # Errors
-    /// What is wrong with the body. The message quotes nothing from it.
+    /// The body is invalid. The message names the fault, and quotes nothing from the body.
     pub(super) fn read(body: &[u8]) -> Result<Self, &'static str> {
         let body: wire::CatalogBody<'_> = serde_json::from_slice(body).map_err(|_| "is not a catalog")?;
         let (mut offerings, mut flawed, mut size) = (Vec::new(), Flawed::default(), 0);

@@ -66,7 +66,7 @@ impl Broker {
     /// for it.
     ///
     /// # Errors
-    /// What is wrong with the instance, or why the catalog is unknown.
+    /// The instance can't be used, or the catalog can't be read. The message says why.
     pub(crate) async fn check_instance(&self, instance: &InstanceRef) -> Result<(), BackendError> {
         self.plans.plan_of_keys(self.api(), &BrokerTarget::from_instance(instance)?).await.map(drop)
     }

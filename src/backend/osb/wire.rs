@@ -162,7 +162,7 @@ pub(super) fn is_object(body: &[u8]) -> bool {
 /// Reads the plan from the answer to `GET /v2/service_instances/:instance_id`.
 ///
 /// # Errors
-/// What is wrong with the answer. The message quotes nothing from it.
+/// The answer is invalid. The message names the fault, and quotes nothing from the answer.
 pub(super) fn place(body: &[u8]) -> Result<PlanRef, &'static str> {
     let Ok(Value::Object(body)) = serde_json::from_slice(body) else { return Err("is not a JSON object") };
     let id = |name: &str| {
@@ -181,7 +181,7 @@ const LONGEST_TOKEN: usize = 10_000;
 /// Reads the token of an accepted operation, if the answer contains one.
 ///
 /// # Errors
-/// What is wrong with the answer. The message quotes nothing from it.
+/// The answer is invalid. The message names the fault, and quotes nothing from the answer.
 pub(super) fn operation_token(body: &[u8]) -> Result<Option<String>, &'static str> {
     let Ok(Value::Object(mut body)) = serde_json::from_slice(body) else {
         return Err("is not a JSON object");
@@ -206,7 +206,7 @@ pub(super) enum LastOperationState {
 /// Reads the state from the answer to a poll.
 ///
 /// # Errors
-/// What is wrong with the answer. The message quotes nothing from it.
+/// The answer is invalid. The message names the fault, and quotes nothing from the answer.
 pub(super) fn operation_state(body: &[u8]) -> Result<LastOperationState, &'static str> {
     let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(body) else {
         return Err("is not a JSON object");
@@ -240,7 +240,7 @@ impl BrokerRefusal {
 /// Reads the key from the answer to a bind or a fetch.
 ///
 /// # Errors
-/// What is wrong with the answer. The message quotes nothing from it.
+/// The answer is invalid. The message names the fault, and quotes nothing from the answer.
 pub(super) fn issued_key(body: &[u8], binding_id: Uuid) -> Result<IssuedKey, &'static str> {
     let Ok(body) = serde_json::from_slice::<Value>(body) else { return Err("is not JSON") };
     let Value::Object(mut body) = body else { return Err("is not a JSON object") };
