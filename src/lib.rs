@@ -8,6 +8,8 @@ pub mod api;
 mod backend;
 pub mod cli;
 #[warn(unreachable_pub)]
+mod clock;
+#[warn(unreachable_pub)]
 mod controller;
 #[warn(unreachable_pub)]
 mod fair;
@@ -24,11 +26,15 @@ mod wipe;
 #[doc(hidden)]
 pub mod testing {
     pub use crate::{
-        backend::{AddressPolicy, AddressRules, ApiServer, IbmCloudConfig, Names, Network},
-        controller::{Clock, Operator, Options},
+        backend::{
+            AddressPolicy, AddressRules, ApiServer, IbmCloudConfig, Names, Network, Transport, Undelivered,
+        },
+        clock::Clock,
+        controller::{Operator, Options},
         lifecycle::{DecisionList, Identity, Sequence, order_of_decisions},
         runtime::{
-            Health, HealthThresholds, HttpServer, LogFormat, Metrics, client,
+            Election, Health, HealthThresholds, HttpServer, Leadership, LogFormat, Loss, Metrics, client,
+            client_over,
             metrics::{Exposed, Label, MetricEntry, Values},
             start_logging,
         },

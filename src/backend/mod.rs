@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 pub(crate) use cloud_foundry::{CloudFoundry, CloudFoundryConfig, CloudFoundryLogin};
 pub(crate) use error::{BackendError, ErrorClass, FIRST_LOGIN_PAUSE, LOGIN_PAUSE};
-pub use http::{AddressPolicy, AddressRules, ApiServer, Names, Network};
+pub use http::{AddressPolicy, AddressRules, ApiServer, Names, Network, Transport, Undelivered};
 pub(crate) use http::{
     Author, CallOutcome, ClientCertificate, HttpConfig, NamedHost, ObservedCall, Observer, RemoteShares,
     RequestLimits, count_values, without_secrets,

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::{
     api::{Duration, InvalidDuration},
     backend::{AddressRules, ApiServer, IbmCloudConfig, NamedHost, Network},
+    clock::Clock,
     controller::{Operator, Options},
     runtime::{
         self, Control, Election, Health, HealthThresholds, HttpServer, LogFilter, LogFormat, LogLevel,
@@ -263,9 +264,11 @@ impl Run {
             },
         };
         tracing::info!(version = env!("CARGO_PKG_VERSION"), ?options, "starting the operator");
-        let operator = Operator::new(client.clone(), options).with_metrics(metrics.clone());
+        let clock = Clock::default();
+        let operator =
+            Operator::new(client.clone(), options).with_clock(clock.clone()).with_metrics(metrics.clone());
         let election = self.leader_elect.then(|| {
-            Election::new(client, &namespace, replica(), self.lease_duration.get(), metrics.clone())
+            Election::new(client, &namespace, replica(), self.lease_duration.get(), metrics.clone(), clock)
         });
         // Without an election the only replica leads.
         metrics.set_leader(election.is_none());

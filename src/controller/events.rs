@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 
 use super::error::bounded;
 use crate::{
+    clock::Clock,
     fair::{Acquire, FairPermit, FairSemaphore, Lane},
     lifecycle::first_bytes,
 };
@@ -87,15 +88,16 @@ enum EventType {
 
 impl Events {
     /// Starts publishing in the background. It ends when the last clone of the returned `Events` is dropped.
-    pub(super) fn start(client: Client) -> Self {
+    pub(super) fn start(client: Client, clock: Clock) -> Self {
         // `room` bounds this channel.
         let (sender, mut queue) = mpsc::unbounded_channel::<Queued>();
         let instance = std::env::var("POD_NAME").unwrap_or_else(|_| CONTROLLER.to_owned());
-        let publisher = Publisher::new(client, &instance);
+        let publisher = Publisher::new(client, clock, &instance);
         tokio::spawn(async move {
             let mut waiting = FuturesUnordered::new();
             loop {
                 tokio::select! {
+                    biased;
                     queued = queue.recv() => match queued {
                         Some(queued) => waiting.push(queued.publish(&publisher)),
                         None => break,
@@ -147,18 +149,19 @@ impl Queued {
 /// Publishes Events, and counts repetitions in one Event.
 struct Publisher {
     client: Client,
+    clock: Clock,
     instance: String,
     lately: Mutex<HashMap<String, Event>>,
 }
 
 impl Publisher {
-    fn new(client: Client, instance: &str) -> Self {
+    fn new(client: Client, clock: Clock, instance: &str) -> Self {
         let instance = first_bytes(instance, LONGEST_INSTANCE).to_owned();
-        Self { client, instance, lately: Mutex::default() }
+        Self { client, clock, instance, lately: Mutex::default() }
     }
 
     async fn publish(&self, news: &EventRequest) {
-        let (now, like) = (Timestamp::now(), news.likeness());
+        let (now, like) = (self.clock.now(), news.likeness());
         let namespace = news.object.namespace.as_deref().unwrap_or(NAMESPACE_OF_CLUSTER_OBJECTS);
         let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
         let event =
@@ -287,7 +290,7 @@ mod tests {
     #[tokio::test]
     async fn a_repeated_event_is_counted_and_no_more_are_remembered_than_a_bound() {
         let server = FakeEventsApi::default();
-        let publisher = Publisher::new(Client::new(server.clone(), "default"), "operator");
+        let publisher = Publisher::new(Client::new(server.clone(), "default"), Clock::default(), "operator");
         for number in (0..EVENTS_REMEMBERED).chain([0, EVENTS_REMEMBERED, 0]) {
             publisher.publish(&about(number)).await;
         }

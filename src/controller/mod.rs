@@ -2,7 +2,7 @@
 //! status.
 
 mod answer_memory;
-mod clock;
+mod clock_jumps;
 mod error;
 mod events;
 mod finalizer;
@@ -19,7 +19,6 @@ mod state_metrics;
 mod unread;
 mod watch;
 
-pub use clock::Clock;
 pub use run::{Operator, Options};
 
 use kube::api::PostParams;

@@ -6,24 +6,23 @@ use futures::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use jiff::Timestamp;
 use kube::{Api, Client};
 
 use super::{
     answer_memory::AnswerMemory,
-    clock::Clock,
     events::Events,
     namespaces::Namespaces,
     provider,
     scope::Scope,
-    service_key,
+    service_key::{self, templates::Templates},
     shared::{Shared, Shares},
     state_metrics,
     unread::Received,
 };
 use crate::{
     api::{ClusterKeyProvider, KeyProvider},
-    backend::AddressPolicy,
+    backend::{AddressPolicy, Transport},
+    clock::Clock,
     runtime::{Leadership, Metrics},
     secret::Restrictions,
 };
@@ -55,6 +54,8 @@ pub struct Operator {
     client: Client,
     options: Arc<Options>,
     clock: Clock,
+    transport: Option<Arc<dyn Transport>>,
+    templates: Templates,
     metrics: Metrics,
     leadership: Leadership,
 }
@@ -63,14 +64,34 @@ impl Operator {
     /// Creates an operator that is not running yet.
     #[must_use]
     pub fn new(client: Client, options: Options) -> Self {
-        let (options, clock) = (Arc::new(options), Arc::new(Timestamp::now));
-        Self { client, options, clock, metrics: Metrics::default(), leadership: Leadership::sole() }
+        Self {
+            client,
+            options: Arc::new(options),
+            clock: Clock::default(),
+            transport: None,
+            templates: Templates::default(),
+            metrics: Metrics::default(),
+            leadership: Leadership::sole(),
+        }
     }
 
     /// Replaces the clock.
     #[must_use]
     pub fn with_clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
+    }
+
+    /// Sends the calls to remote sides by this transport instead of by HTTP clients.
+    #[must_use]
+    pub fn with_transport(self, transport: Arc<dyn Transport>) -> Self {
+        Self { transport: Some(transport), ..self }
+    }
+
+    /// Renders templates on the thread of the operator, and not on threads of their own. A slow template then delays
+    /// everything.
+    #[must_use]
+    pub fn with_inline_templates(self) -> Self {
+        Self { templates: Templates::inline(), ..self }
     }
 
     /// Replaces the metrics.
@@ -97,11 +118,12 @@ impl Operator {
             missing_keys: Arc::default(),
             seats: Arc::default(),
             namespaces: Namespaces::default(),
-            events: Events::start(self.client.clone()),
-            clock: Arc::clone(&self.clock),
+            events: Events::start(self.client.clone(), self.clock.clone()),
+            clock: self.clock.clone(),
+            transport: self.transport.clone(),
             metrics: self.metrics.clone(),
             leadership: self.leadership.clone(),
-            shares: Shares::default(),
+            shares: Shares { templates: self.templates.clone(), ..Shares::default() },
             answer_memory: AnswerMemory::default(),
         };
         if self.options.namespaces.is_none() {
@@ -117,14 +139,15 @@ impl Operator {
             work.push(service_key::serve(&shared, &scope, relabelled));
         }
         let (providers, index) = (Arc::clone(&shared.providers), Arc::clone(&shared.index));
-        let (leadership, clock) = (self.leadership.clone(), Arc::clone(&self.clock));
+        let (leadership, clock) = (self.leadership.clone(), self.clock.clone());
         // Only the leader reports. Otherwise each replica would count every ServiceKey once more.
         self.metrics.set_state_source(move || match leadership.acquired_at() {
-            Some(_) => state_metrics::collect(&providers, &index, clock()),
+            Some(_) => state_metrics::collect(&providers, &index, clock.now()),
             None => Vec::new(),
         });
         let work = stream::select_all(work).for_each(|()| future::ready(()));
         tokio::select! {
+            biased;
             () = shutdown => {}
             () = work => {}
         }

@@ -6,7 +6,6 @@ use kube::Client;
 
 use super::{
     answer_memory::AnswerMemory,
-    clock::Clock,
     events::Events,
     namespaces::Namespaces,
     provider::ProviderStore,
@@ -16,7 +15,8 @@ use super::{
     },
 };
 use crate::{
-    backend::RemoteShares,
+    backend::{RemoteShares, Transport},
+    clock::Clock,
     fair::FairSemaphore,
     runtime::{Leadership, Metrics},
 };
@@ -39,6 +39,8 @@ pub(super) struct Shared {
     pub namespaces: Namespaces,
     pub events: Events,
     pub clock: Clock,
+    /// Delivers calls to remote sides instead of HTTP clients.
+    pub transport: Option<Arc<dyn Transport>>,
     pub metrics: Metrics,
     pub leadership: Leadership,
     pub answer_memory: AnswerMemory,

@@ -14,7 +14,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::sync::watch::Receiver;
+use tokio::sync::SetOnce;
 
 use super::unread::{Received, Unreadable, Watched};
 use crate::runtime::{Watch, Watches, answers, words};
@@ -28,25 +28,24 @@ pub(super) struct Cache<K: Lookup<DynamicType = ()> + Clone + 'static> {
     pub store: Store<K>,
     /// [`Store::wait_until_ready`] supports one caller, the controller: of several callers, only the last to
     /// be polled is woken.
-    filled: Receiver<bool>,
+    filled: Arc<SetOnce<()>>,
 }
 
 impl<K: Lookup<DynamicType = ()> + Clone + 'static> Cache<K> {
     /// Waits until the cache has been filled for the first time. Any number of callers may wait.
     pub(super) async fn wait_filled(&self) {
-        // It fails only when the watch has ended, and with it the operator.
-        let _ = self.filled.clone().wait_for(|filled| *filled).await;
+        self.filled.wait().await;
     }
 
     /// Whether the cache has been filled.
     pub(super) fn is_filled(&self) -> bool {
-        *self.filled.borrow()
+        self.filled.initialized()
     }
 
     /// A filled cache with the content of this store.
     #[cfg(test)]
     pub(super) fn filled_with(store: Store<K>) -> Self {
-        Self { store, filled: tokio::sync::watch::channel(true).1 }
+        Self { store, filled: Arc::new(SetOnce::new_with(Some(()))) }
     }
 }
 
@@ -122,8 +121,8 @@ fn cached<K>(
 where
     K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
-    let (filling, filled) = tokio::sync::watch::channel(false);
-    let cache = Cache { store: store.clone(), filled };
+    let filled = Arc::new(SetOnce::new());
+    let cache = Cache { store: store.clone(), filled: Arc::clone(&filled) };
     let changes = events
         .modify(|object| {
             log_omissions(object);
@@ -137,7 +136,8 @@ where
             });
             let change = event.ok().and_then(|event| change(event, &store));
             if matches!(change, Some(WatchChange::Listed(_))) {
-                filling.send_replace(true);
+                // Later lists find it set.
+                let _ = filled.set(());
                 watch.filled();
             }
             future::ready(change)

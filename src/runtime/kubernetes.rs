@@ -4,9 +4,9 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
-    time::Instant,
 };
 
+use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use http::{Method, Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
@@ -14,7 +14,8 @@ use kube::{
     Client, Config,
     client::{Body as RequestBody, ClientBuilder},
 };
-use tower::{Layer, Service};
+use tokio::time::Instant;
+use tower::{BoxError, Layer, Service};
 
 use super::{
     Metrics,
@@ -30,6 +31,19 @@ use super::{
 pub fn client(config: Config, metrics: &Metrics) -> kube::Result<Client> {
     let observation = Observation { metrics: metrics.clone() };
     Ok(ClientBuilder::try_from(config)?.with_layer(&observation).build())
+}
+
+/// Creates a client like [`client`] that sends its requests to this service, for namespaces named explicitly.
+pub fn client_over<S, B>(service: S, metrics: &Metrics) -> Client
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError> + Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    let observation = Observation { metrics: metrics.clone() };
+    Client::new(observation.layer(service), "default")
 }
 
 #[derive(Clone)]

@@ -3,16 +3,21 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use governor::{DefaultDirectRateLimiter, Quota};
+use governor::{
+    Quota, RateLimiter,
+    clock::Clock as _,
+    middleware::NoOpMiddleware,
+    state::{InMemoryState, NotKeyed},
+};
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::RequestLimits;
 use crate::fair::{FairPermit, FairSemaphore, Lane};
 
 pub(super) struct CallBudget {
     places: FairSemaphore,
-    rate: DefaultDirectRateLimiter,
+    rate: Rate,
     /// Admits one caller at a time to the wait for the rate.
     turn: FairSemaphore,
     /// The end of the pause that the remote side required.
@@ -23,7 +28,7 @@ impl CallBudget {
     pub(super) fn new(limits: &RequestLimits) -> Self {
         Self {
             places: FairSemaphore::new(limits.concurrency.get()),
-            rate: rate_limiter(limits.requests_per_second),
+            rate: Rate::new(limits.requests_per_second),
             turn: FairSemaphore::new(1),
             pause: Mutex::default(),
         }
@@ -37,7 +42,7 @@ impl CallBudget {
         // `None` would mean a closed semaphore, and this one is never closed. The rate would apply anyway.
         let permit = self.places.acquire(&lane).await;
         let _turn = self.turn.acquire(&lane).await;
-        self.rate.until_ready().await;
+        self.rate.wait().await;
         permit
     }
 
@@ -60,9 +65,37 @@ impl CallBudget {
 const BURSTS_A_SECOND: u32 = 50;
 
 /// Spreads requests over the second: a remote side that counts per second never sees more than its limit.
-fn rate_limiter(requests_per_second: NonZeroU32) -> DefaultDirectRateLimiter {
-    let burst = NonZeroU32::new(requests_per_second.get() / BURSTS_A_SECOND).unwrap_or(NonZeroU32::MIN);
-    DefaultDirectRateLimiter::direct(Quota::per_second(requests_per_second).allow_burst(burst))
+struct Rate {
+    limiter: RateLimiter<NotKeyed, InMemoryState, TimerClock, NoOpMiddleware<Duration>>,
+    clock: TimerClock,
+}
+
+impl Rate {
+    fn new(requests_per_second: NonZeroU32) -> Self {
+        let burst = NonZeroU32::new(requests_per_second.get() / BURSTS_A_SECOND).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::per_second(requests_per_second).allow_burst(burst);
+        let clock = TimerClock(Instant::now());
+        Self { limiter: RateLimiter::direct_with_clock(quota, clock), clock }
+    }
+
+    /// Waits until one more request may start.
+    async fn wait(&self) {
+        while let Err(early) = self.limiter.check() {
+            sleep(early.wait_time_from(self.clock.now())).await;
+        }
+    }
+}
+
+/// The clock of tokio's timers, as the time since an instant.
+#[derive(Clone, Copy, Debug)]
+struct TimerClock(Instant);
+
+impl governor::clock::Clock for TimerClock {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
 }
 
 #[cfg(test)]
@@ -91,10 +124,10 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_secs(5), budget.take()).await.is_ok());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn requests_are_spread_over_the_second() {
         let budget = CallBudget::new(&limits(10, 100));
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         for _ in 0..5 {
             drop(budget.take().await);
         }

@@ -1,25 +1,19 @@
 //! Sends one request, within the budget, the deadlines and the address policy.
 
-use std::{
-    fmt,
-    io::Read,
-    mem,
-    num::NonZeroUsize,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt, io::Read, mem, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
-use jiff::Timestamp;
+use futures::{FutureExt, future::BoxFuture};
 use reqwest::{Method, header::LOCATION};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 use zeroize::Zeroizing;
 
 use super::{
     AddressPolicy, CallOutcome, HttpConfig, HttpFailure, HttpFailureKind, ObservedCall, Observer,
-    RemoteShares, Request, Response,
+    RemoteShares, Request, Response, Transport, Undelivered,
     address::ADMIT,
     budget::CallBudget,
     connection_reuse, error_text,
@@ -33,6 +27,7 @@ use crate::{
         BackendError,
         memory::{AllocatedMemory, MemoryShare, OutOfMemory},
     },
+    clock::Clock,
     lifecycle::first_bytes,
 };
 
@@ -55,6 +50,8 @@ const FIRST_OF_BODY: usize = 64 * KIB;
 pub(in crate::backend) struct HttpClient {
     ways: ProviderClients,
     addresses: AddressPolicy,
+    transport: Option<Arc<dyn Transport>>,
+    clock: Clock,
     budget: CallBudget,
     shares: RemoteShares,
     concurrency: NonZeroUsize,
@@ -82,6 +79,8 @@ impl HttpClient {
         Ok(Self {
             ways: ProviderClients::new(config, variable)?,
             addresses: config.addresses.clone(),
+            transport: config.transport.clone(),
+            clock: config.clock.clone(),
             budget: CallBudget::new(&config.limits),
             shares: config.shares.clone(),
             concurrency: config.limits.concurrency,
@@ -322,7 +321,7 @@ impl HttpClient {
         request: Request,
         holding: AllocatedMemory,
     ) -> Result<Response, Unanswered> {
-        let deadline = tokio::time::Instant::now() + self.timeout;
+        let deadline = Instant::now() + self.timeout;
         let url = request.url.clone();
         let (largest_answer, is_typed) = (request.largest_answer, request.is_typed);
         let late = || {
@@ -336,21 +335,19 @@ impl HttpClient {
                 ),
             )
         };
-        let sending = tokio::time::timeout_at(deadline, start(client, request));
-        let answer = match connection_reuse::watch(sending).await {
-            (Ok(Ok(answer)), _) => answer,
-            (Ok(Err(error)), was_kept) => {
-                let is_severed = was_kept && error_text::is_cut(&error);
-                let failure = mention_proxy(error_text::describe_error(error, &url), way);
-                return Err(if is_severed { Unanswered::Severed(failure) } else { failure.into() });
-            }
-            (Err(_), _) => return Err(late().into()),
+        let sending: BoxFuture<'_, _> = match &self.transport {
+            None => start(client, way, request).boxed(),
+            Some(transport) => deliver(&**transport, request).boxed(),
+        };
+        let answer = match tokio::time::timeout_at(deadline, sending).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(late().into()),
         };
         if answer.status().is_redirection() {
             return Err(redirected(&answer, &url).into());
         }
         let (status, from) = (answer.status(), answer.remote_addr());
-        let retry_after = response::retry_after(status, answer.headers(), Timestamp::now());
+        let retry_after = response::retry_after(status, answer.headers(), self.clock.now());
         let location =
             answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let remote_request_id = trace::remote_request_id(answer.headers());
@@ -418,13 +415,46 @@ fn mention_proxy(failure: HttpFailure, way: &EndpointClients) -> HttpFailure {
     HttpFailure { message: format!("{} (`HTTPS_PROXY` is set)", failure.message), ..failure }
 }
 
-async fn start(client: &reqwest::Client, request: Request) -> Result<reqwest::Response, reqwest::Error> {
+async fn start(
+    client: &reqwest::Client,
+    way: &EndpointClients,
+    request: Request,
+) -> Result<reqwest::Response, Unanswered> {
+    let url = request.url.clone();
     let mut sending = client.request(request.method, request.url).headers(request.headers);
     if let Some(body) = request.body {
         // Dropping the body overwrites it: after the connection has sent it, or when the connection fails.
         sending = sending.body(Bytes::from_owner(body));
     }
-    sending.send().await
+    let (answer, was_kept) = connection_reuse::watch(sending.send()).await;
+    answer.map_err(|error| {
+        let is_severed = was_kept && error_text::is_cut(&error);
+        let failure = mention_proxy(error_text::describe_error(error, &url), way);
+        if is_severed { Unanswered::Severed(failure) } else { failure.into() }
+    })
+}
+
+/// Sends a request by the transport of a simulation.
+async fn deliver(transport: &dyn Transport, request: Request) -> Result<reqwest::Response, Unanswered> {
+    let target = origin(&request.url);
+    let body = request.body.map(Bytes::from_owner).unwrap_or_default();
+    let mut sent = http::Request::new(body);
+    *sent.method_mut() = request.method;
+    *sent.headers_mut() = request.headers;
+    *sent.uri_mut() = request.url.as_str().parse().map_err(|_| {
+        HttpFailure::new(HttpFailureKind::Refused, format!("the request to `{target}` can't be built"))
+    })?;
+    let unanswered = || {
+        let message = format!("no complete answer from `{target}`: the connection was closed");
+        HttpFailure::new(HttpFailureKind::MaybeSent, message)
+    };
+    transport.send(sent).await.map(reqwest::Response::from).map_err(|why| match why {
+        Undelivered::NotConnected => {
+            HttpFailure::new(HttpFailureKind::NotSent, format!("no connection to `{target}`")).into()
+        }
+        Undelivered::Cut => unanswered().into(),
+        Undelivered::Severed => Unanswered::Severed(unanswered()),
+    })
 }
 
 /// Reads the body in chunks, and stops as soon as it exceeds the limit.

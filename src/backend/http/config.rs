@@ -8,8 +8,11 @@ use std::{
 
 use secrecy::SecretString;
 
-use super::{AddressPolicy, Observer, RemoteShares, observer::NoObserver};
-use crate::backend::memory::{MemoryBudget, MemoryShare};
+use super::{AddressPolicy, Observer, RemoteShares, Transport, observer::NoObserver};
+use crate::{
+    backend::memory::{MemoryBudget, MemoryShare},
+    clock::Clock,
+};
 
 /// The settings for calls to one remote side.
 #[derive(Clone, Debug)]
@@ -22,6 +25,10 @@ pub struct HttpConfig {
     pub limits: RequestLimits,
     /// The addresses that the operator may connect to.
     pub addresses: AddressPolicy,
+    /// Delivers the requests instead of HTTP clients.
+    pub transport: Option<Arc<dyn Transport>>,
+    /// The clock that tells how long a pause until a point in time is.
+    pub clock: Clock,
     /// The observer to notify of calls.
     pub observer: Arc<dyn Observer>,
     /// The limits that its calls share with those to all other remote sides.
@@ -50,6 +57,8 @@ impl Default for HttpConfig {
             client_certificate: None,
             limits: RequestLimits::default(),
             addresses: AddressPolicy::default(),
+            transport: None,
+            clock: Clock::default(),
             observer: Arc::new(NoObserver),
             shares: RemoteShares::default(),
             answers: MemoryBudget::for_answers().share("the provider"),

@@ -30,6 +30,7 @@ mod shares;
 mod tests;
 mod tls;
 mod trace;
+mod transport;
 mod values;
 
 pub use address::{AddressPolicy, AddressRules};
@@ -42,6 +43,7 @@ pub use network::Network;
 pub(crate) use observer::{CallOutcome, ObservedCall, Observer};
 pub(crate) use redact::without_secrets;
 pub(crate) use shares::RemoteShares;
+pub use transport::{Transport, Undelivered};
 pub(crate) use values::count_values;
 
 pub(super) use base_url::{base_url, base_url_with_query};

@@ -23,8 +23,9 @@ use crate::{
         AddressPolicy, ApiVersion, Author, Backend, BackendError, BackendKind, BindResourceObject, Broker,
         BrokerAuth, BrokerConfig, ClientCertificate, ClientCredentials, CloudFoundry, CloudFoundryConfig,
         CloudFoundryLogin, ErrorClass, HttpConfig, IbmCloud, IbmCloudConfig, IbmCloudLogin, LostClusters,
-        MemoryShare, Observer, Profile, RemoteShares, RequestLimits,
+        MemoryShare, Observer, Profile, RemoteShares, RequestLimits, Transport,
     },
+    clock::Clock,
     controller::{
         Options,
         error::{Error, bounded},
@@ -129,6 +130,8 @@ pub(super) struct BackendInputs<'a> {
     pub options: &'a Options,
     pub metrics: &'a Metrics,
     pub shares: &'a RemoteShares,
+    pub clock: &'a Clock,
+    pub transport: Option<&'a Arc<dyn Transport>>,
     /// The memory budgets of its answers, and of the data that it keeps from answers.
     pub held: &'a [MemoryShare; 2],
     /// How much longer the operator must not try the login.
@@ -145,7 +148,7 @@ pub(super) fn backend(
     logins: &AuthSecrets,
     means: &BackendInputs<'_>,
 ) -> Result<Backend, Problem> {
-    let BackendInputs { options, metrics, shares, held, login_pause } = means;
+    let BackendInputs { options, metrics, shares, clock, transport, held, login_pause } = means;
     let addresses = options.addresses.for_author(author.clone());
     let cached = match author {
         Author::Tenant { .. } => HttpConfig::CACHED_FOR_TENANT,
@@ -153,7 +156,8 @@ pub(super) fn backend(
     };
     let observed_as = |kind| {
         let http = http_config(spec, logins, &addresses, metrics.observer(kind), shares, held)?;
-        Ok::<_, Problem>(HttpConfig { cached, login_pause: *login_pause, ..http })
+        let (clock, transport) = (Clock::clone(clock), transport.map(Arc::clone));
+        Ok::<_, Problem>(HttpConfig { cached, login_pause: *login_pause, clock, transport, ..http })
     };
     match spec.backend() {
         Some(BackendSpec::OpenServiceBroker(broker)) => {

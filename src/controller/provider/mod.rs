@@ -145,7 +145,7 @@ where
 }
 
 async fn reconcile<K: Provider>(woken: Arc<K>, context: Arc<ProviderContext<K>>) -> Result<Action, Error> {
-    context.shared.leadership.wait(&*context.shared.clock).await;
+    context.shared.leadership.wait(&context.shared.clock).await;
     // Whether the operator releases the login Secrets depends on whether their namespace is being deleted.
     context.shared.namespaces.wait_filled().await;
     // Read again, because the wait may have been long.
@@ -227,7 +227,7 @@ impl<K: Provider> ProviderContext<K> {
         let place = self.shared.shares.loading.acquire(&id.lane()).await;
         let mut holding =
             ProtectedProvider::read(self.shared.client.clone(), cached.clone(), &namespace).await?;
-        let now = (self.shared.clock)();
+        let now = self.shared.clock.now();
         let has_deleted_login = DeletedLogins::new(&holding.logins, now).next_look().is_some();
         // Also set first: the first list of ServiceKeys may not have arrived yet.
         self.shared.providers.events.set_waiting(id, deleting || has_deleted_login);
@@ -251,6 +251,7 @@ impl<K: Provider> ProviderContext<K> {
         let deleted = DeletedLogins::new(&logins, now);
         let hindrance = in_use(&users).or_else(|| deleted.problem());
         let check = tokio::select! {
+            biased;
             check = self.check(id, &provider, &loaded) => check,
             () = self.outdated(&provider, &edits) => return Err(Error::Outdated),
             () = wakes.wait() => return Err(Error::Outdated),
@@ -327,8 +328,16 @@ impl<K: Provider> ProviderContext<K> {
         let login_pause = provider
             .status()
             .and_then(|status| status.refused_login.as_ref())
-            .and_then(|refused| refused_login::pause(refused, &origin, (self.shared.clock)()));
-        let means = BackendInputs { options, metrics, shares: &shares, held: &held, login_pause };
+            .and_then(|refused| refused_login::pause(refused, &origin, self.shared.clock.now()));
+        let means = BackendInputs {
+            options,
+            metrics,
+            shares: &shares,
+            clock: &self.shared.clock,
+            transport: self.shared.transport.as_ref(),
+            held: &held,
+            login_pause,
+        };
         let backend = match unread::obstacle(provider.meta()) {
             Some(problem) => Err(problem),
             None => load::backend(provider.provider(), &author, logins, &means).map(Arc::new),
@@ -413,7 +422,7 @@ impl<K: Provider> ProviderContext<K> {
             )),
         };
         let asked_for = checked.as_ref().err().and_then(|error| error.retry_after);
-        let now = (self.shared.clock)();
+        let now = self.shared.clock.now();
         let login_waits_until = checked.as_ref().err().and_then(|error| refused_login::until(error, now));
         let outcome = checked.map_err(|error| load::problem(&error));
         let failed_before = before.as_ref().is_some_and(|check| check.outcome.is_err());
@@ -452,7 +461,7 @@ impl<K: Provider> ProviderContext<K> {
             Err(problem) => (false, problem),
         };
         let entry = |type_, holds, why: &Problem| {
-            condition(&before.conditions, type_, holds, why, generation, (self.shared.clock)())
+            condition(&before.conditions, type_, holds, why, generation, self.shared.clock.now())
         };
         let mut conditions = vec![entry(ConditionType::Ready, ready, why)];
         if why.needs_the_user() {

@@ -1,17 +1,17 @@
 //! The providers that exist but are not loaded yet. A key must not report a provider as missing before that
 //! is known.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::SetOnce;
 
 use crate::{api::ProviderKind, controller::ids::ProviderId};
 
 /// The providers that exist, as far as the lists have arrived.
 #[derive(Debug, Default)]
 pub(super) struct PendingProviders {
-    lists: Mutex<Vec<(ListScope, watch::Receiver<bool>)>>,
+    lists: Mutex<Vec<(ListScope, Arc<SetOnce<()>>)>>,
     /// The providers that exist and were not loaded yet.
     unloaded: Mutex<HashSet<ProviderId>>,
 }
@@ -31,21 +31,22 @@ impl ListScope {
 
 /// Reports that the initial list has arrived.
 #[derive(Debug)]
-pub(crate) struct InitialList(watch::Sender<bool>);
+pub(crate) struct InitialList(Arc<SetOnce<()>>);
 
 impl InitialList {
     /// Marks the list as arrived. Providers that it did not show do not exist.
     pub(crate) fn mark_listed(&self) {
-        self.0.send_replace(true);
+        // A watch that failed lists again.
+        let _ = self.0.set(());
     }
 }
 
 impl PendingProviders {
     /// Registers the initial list of these providers, which is about to arrive.
     pub(super) fn expect(&self, listed: ListScope) -> InitialList {
-        let (sender, receiver) = watch::channel(false);
-        self.lists.lock().push((listed, receiver));
-        InitialList(sender)
+        let came = Arc::<SetOnce<()>>::default();
+        self.lists.lock().push((listed, Arc::clone(&came)));
+        InitialList(came)
     }
 
     /// Records that the provider exists and is about to be loaded.
@@ -60,13 +61,12 @@ impl PendingProviders {
 
     /// Waits for the lists that would show a provider. Returns `false` if it exists but is not loaded yet.
     pub(super) async fn wait_known(&self, id: &ProviderId) -> bool {
-        let mut lists: Vec<_> = {
+        let lists: Vec<_> = {
             let lists = self.lists.lock();
-            lists.iter().filter(|(listed, _)| listed.includes(id)).map(|(_, came)| came.clone()).collect()
+            lists.iter().filter(|(listed, _)| listed.includes(id)).map(|(_, came)| Arc::clone(came)).collect()
         };
-        for came in &mut lists {
-            // An error would mean that the watch has ended, and with it the operator.
-            drop(came.wait_for(|came| *came).await);
+        for came in lists {
+            came.wait().await;
         }
         !self.unloaded.lock().contains(id)
     }

@@ -47,7 +47,7 @@ async fn release_in(
     namespace: Arc<PartialObjectMeta<Namespace>>,
     shared: Arc<Shared>,
 ) -> Result<Action, Error> {
-    shared.leadership.wait(&*shared.clock).await;
+    shared.leadership.wait(&shared.clock).await;
     let name = namespace.name_any();
     if !shared.namespaces.is_deleted(&name) {
         return Ok(Action::await_change());

@@ -177,7 +177,7 @@ pub(super) async fn publish_status(reconciler: &Reconciler<'_>, report: &Report)
         secret: &target.secret,
         secret_version: secret_version(reconciler),
         place: reconciler.place_of_instance(),
-        now: (context.shared.clock)(),
+        now: context.shared.clock.now(),
     };
     let status = status::from_report(report, before, &status_context);
     if before == Some(&status) {
@@ -205,7 +205,7 @@ pub(super) async fn publish_status(reconciler: &Reconciler<'_>, report: &Report)
 pub(super) async fn publish_unread(reconciler: &Reconciler<'_>, problem: &Problem) -> Result<(), Error> {
     let Reconciler { context, target, key, .. } = reconciler;
     let (meta, before) = (&key.metadata, key.status.as_ref());
-    let status = status::from_unread(before, problem, meta.generation, (context.shared.clock)());
+    let status = status::from_unread(before, problem, meta.generation, context.shared.clock.now());
     if before == Some(&status) || !unread::has_read_status(meta) {
         return Ok(());
     }

@@ -170,7 +170,7 @@ pub(super) fn revoke_keys(
 
 async fn revoke_keys_of(vanished: Vanished, context: Arc<Context>) {
     let Vanished { key, mut local, _place, _being_revoked } = vanished;
-    let now = (context.shared.clock)();
+    let now = context.shared.clock.now();
     let give_up = now.checked_add(PATIENCE).unwrap_or(now);
     let mut key = Arc::new(as_deleted(key, now));
     loop {
@@ -192,7 +192,7 @@ async fn revoke_keys_of(vanished: Vanished, context: Arc<Context>) {
                 local.wait(None)
             }
         };
-        if (context.shared.clock)() >= give_up {
+        if context.shared.clock.now() >= give_up {
             leave_behind(&key, &context);
             return;
         }

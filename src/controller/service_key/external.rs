@@ -382,7 +382,7 @@ impl Call<'_> {
     }
 
     fn now(&self) -> jiff::Timestamp {
-        (self.reconciler.context.shared.clock)()
+        self.reconciler.context.shared.clock.now()
     }
 }
 

@@ -55,7 +55,7 @@ use self::{
     secret_reservations::SecretReservations,
 };
 use super::{
-    clock, finalizer,
+    clock_jumps, finalizer,
     ids::ProviderId,
     queue::Waiters,
     scope::Scope,
@@ -84,7 +84,7 @@ impl Context {
     /// Waits until this process leads and the caches are filled. Before that, an object that a cache does not
     /// show may exist.
     async fn wait_ready(&self) {
-        self.shared.leadership.wait(&*self.shared.clock).await;
+        self.shared.leadership.wait(&self.shared.clock).await;
         self.secrets.ready().await;
         self.shared.namespaces.wait_filled().await;
     }
@@ -166,7 +166,7 @@ pub(super) fn serve(
     let of_providers = keys_of_providers(shared, keys.clone());
     let missing = known_keys_of(shared.missing_keys.subscribe(), keys.clone());
     let of_tenants = keys_of_tenants(relabelled, keys.clone());
-    let after_jumps = keys_after_jumps(clock::forward_jumps(Arc::clone(&shared.clock)), keys.clone());
+    let after_jumps = keys_after_jumps(clock_jumps::forward_jumps(shared.clock.clone()), keys.clone());
     let seated = shared.seats.subscribe();
     let context = Arc::new(watched.into_context(keys.clone(), SecretCache::new(secrets, own_writes)));
     let revoked = departures::revoke_keys(vanished, Arc::clone(&context));

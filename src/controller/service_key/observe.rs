@@ -52,7 +52,7 @@ pub(super) async fn observe(
     let providers = &context.shared.providers;
     let recorded = status::read(key.status.as_ref());
     let SecretObservation { view, intact, other_writers } = secret(reconciler).await?;
-    let now = (context.shared.clock)();
+    let now = context.shared.clock.now();
     let (admitted, marks_keys) = (is_admitted(reconciler), providers.marks_keys(&target.provider));
     let owner = reconciler.owner_of_keys();
     let evidence = Evidence { owner, recorded: &recorded, run, admitted, marks_keys, now };
@@ -136,7 +136,7 @@ fn grace_period(reconciler: &Reconciler<'_>) -> GracePeriod {
     let timeout =
         reconciler.usable_backend().map_or(RequestLimits::DEFAULT_TIMEOUT, |backend| backend.timeout());
     let shared = &reconciler.context.shared;
-    let acquired_at = shared.leadership.acquired_at().unwrap_or_else(|| (shared.clock)());
+    let acquired_at = shared.leadership.acquired_at().unwrap_or_else(|| shared.clock.now());
     GracePeriod::new(timeout, acquired_at, reconciler.local.stored_finalizer)
 }
 
@@ -150,7 +150,7 @@ fn missed(reconciler: &Reconciler<'_>) -> Option<Sequence> {
 /// The end of the pause that the remote side requested.
 fn pause(reconciler: &Reconciler<'_>) -> Option<Timestamp> {
     let paused = reconciler.usable_backend()?.paused()?;
-    (reconciler.context.shared.clock)().checked_add(paused).ok()
+    reconciler.context.shared.clock.now().checked_add(paused).ok()
 }
 
 /// Whether the provider admits the ServiceKey's namespace.

@@ -26,11 +26,7 @@
 //! | `ReleaseSecret` | the Secret stays when the ServiceKey is deleted | Kubernetes API | a Secret without the operator's marks |
 //! | `RemoveFinalizer` | nothing is left to revoke or to release | Kubernetes API | no ServiceKey |
 
-use std::{
-    pin::pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use jiff::Timestamp;
@@ -38,6 +34,7 @@ use kube::{
     ResourceExt,
     runtime::{controller::Action, reflector::ObjectRef},
 };
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{
@@ -284,6 +281,7 @@ impl Driver<'_> {
             let mut enter = pin!(queue.enter(target.lane.clone()));
             loop {
                 tokio::select! {
+                    biased;
                     place = &mut enter => break place,
                     () = ticket.wait() => if has_changed(context, key, local) { break None },
                 }
@@ -481,7 +479,7 @@ impl<'a> Driver<'a> {
     }
 
     fn now(&self) -> Timestamp {
-        (self.reconciler.context.shared.clock)()
+        self.reconciler.context.shared.clock.now()
     }
 }
 
@@ -495,7 +493,7 @@ fn recall_unusable(reconciler: &mut Reconciler<'_>, circumstances: &Circumstance
 /// Counts the last failure as a failure of this reconcile until its backoff is over or the occasion has
 /// changed. So an event of a watch does not shorten a backoff.
 fn recall_setback(reconciler: &mut Reconciler<'_>, occasion: &Occasion) {
-    let now = (reconciler.context.shared.clock)();
+    let now = reconciler.context.shared.clock.now();
     let Reconciler { local, run, .. } = reconciler;
     local.setback.take_if(|setback| setback.until <= now || setback.of != *occasion);
     if let Some(setback) = &local.setback {

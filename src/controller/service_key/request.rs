@@ -171,7 +171,7 @@ fn access(reconciler: &Reconciler<'_>) -> Option<ServiceIdAccess> {
 /// The age of a key that the status records.
 fn age(reconciler: &Reconciler<'_>, observed: &Observed, sequence: Sequence) -> Option<Duration> {
     let created_at = observed.recorded.current(sequence)?.created_at;
-    let now = (reconciler.context.shared.clock)();
+    let now = reconciler.context.shared.clock.now();
     Some(Duration::try_from(now.duration_since(created_at)).unwrap_or_default())
 }
 

@@ -54,6 +54,8 @@ pub(crate) struct Templates {
     threads: FairSemaphore,
     verdicts: Arc<Mutex<LruCache<Lane, Verdicts>>>,
     deadline: Duration,
+    /// Whether the work runs on the caller's thread.
+    is_inline: bool,
 }
 
 impl Default for Templates {
@@ -62,11 +64,17 @@ impl Default for Templates {
             threads: FairSemaphore::leaving_room(THREADS),
             verdicts: Arc::new(Mutex::new(LruCache::new(NAMESPACES))),
             deadline: DEADLINE,
+            is_inline: false,
         }
     }
 }
 
 impl Templates {
+    /// Runs the work on the thread of the caller, without a time limit.
+    pub(crate) fn inline() -> Self {
+        Self { is_inline: true, ..Self::default() }
+    }
+
     /// The verdict on a layout if no thread is needed: the layout has no templates, or was checked before.
     pub(crate) fn known(&self, lane: &Lane, layout: &Layout) -> Option<LayoutVerdict> {
         if layout.template.is_empty() { Some(layout.validate()) } else { self.recall(lane, &layout.digest()) }
@@ -117,6 +125,9 @@ impl Templates {
         digest: &str,
         work: impl FnOnce() -> Result<T, RenderError> + Send + 'static,
     ) -> Result<T, RenderError> {
+        if self.is_inline {
+            return work();
+        }
         let permit = self.threads.acquire(lane).await;
         let work = spawn_blocking(move || {
             let done = work();

@@ -74,7 +74,7 @@ pub(super) enum ElectionStep {
 
 /// The reason why a leader lost the leadership.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Loss {
+pub enum Loss {
     /// It did not renew the Lease in time.
     #[error("the Lease could not be renewed for {} s; check that the API server is reachable", .0.as_secs_f32())]
     Overdue(Duration),

@@ -2,13 +2,9 @@
 
 use std::{panic, time::Duration};
 
-use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client, Error, api::PostParams};
-use tokio::{
-    sync::watch::Sender,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
@@ -16,7 +12,10 @@ use super::{
     candidate::{Candidate, ElectionStep, Moment, Timing},
     lease,
 };
-use crate::runtime::{Metrics, words};
+use crate::{
+    clock::Clock,
+    runtime::{Metrics, words},
+};
 
 pub(crate) const LEASE: &str = "servicekey-operator";
 /// The time limit for releasing the Lease at the end of the process.
@@ -24,15 +23,15 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Takes part in the leader election.
 #[derive(Debug)]
-pub(crate) struct Election {
+pub struct Election {
     leases: Api<Lease>,
     candidate: Candidate,
     duration: Duration,
     /// The Lease as last read.
     lease: Option<Lease>,
-    leads: Sender<bool>,
     metrics: Metrics,
     leadership: Leadership,
+    clock: Clock,
     begun: Instant,
 }
 
@@ -49,22 +48,22 @@ impl Election {
     /// Creates an election for the Lease `servicekey-operator` of this namespace. `name` must be unique. `duration` is
     /// the time in whole seconds for which other replicas respect a Lease that is not renewed.
     #[must_use]
-    pub(crate) fn new(
+    pub fn new(
         client: Client,
         namespace: &str,
         name: String,
         duration: Duration,
         metrics: Metrics,
+        clock: Clock,
     ) -> Self {
-        let (leads, leadership) = Leadership::pending();
         Self {
             leases: Api::namespaced(client, namespace),
             candidate: Candidate::new(name, Timing { lease: duration }),
             duration,
             lease: None,
-            leads,
             metrics,
-            leadership,
+            leadership: Leadership::default(),
+            clock,
             begun: Instant::now(),
         }
     }
@@ -74,13 +73,14 @@ impl Election {
     /// # Errors
     /// If this replica loses the Lease. The work is then aborted. The process should end, because another replica may
     /// already lead.
-    pub(crate) async fn govern<W>(mut self, work: impl FnOnce(Leadership) -> W) -> Result<(), Loss>
+    pub async fn govern<W>(mut self, work: impl FnOnce(Leadership) -> W) -> Result<(), Loss>
     where
         W: Future<Output = ()> + Send + 'static,
     {
         // The work has its own task, so that no renewal waits for it.
         let mut work = AbortOnDropHandle::new(tokio::spawn(work(self.leadership.clone())));
         tokio::select! {
+            biased;
             ended = &mut work => if let Err(error) = ended && error.is_panic() {
                 panic::resume_unwind(error.into_panic());
             },
@@ -123,7 +123,7 @@ impl Election {
         let Some(lease) = lease.filter(|lease| self.candidate.holds(&lease::seen(lease))) else {
             return Ok(());
         };
-        let resigned = lease::resigned(&lease, Timestamp::now());
+        let resigned = lease::resigned(&lease, self.clock.now());
         self.leases.replace(LEASE, &PostParams::default(), &resigned).await?;
         tracing::info!(name = self.candidate.name(), "released the Lease");
         Ok(())
@@ -146,7 +146,7 @@ impl Election {
             LeaseWrite::Yes(lease) => {
                 self.candidate.claimed(lease::seen(&lease), asked);
                 self.lease = Some(*lease);
-                if !self.leads.send_replace(true) {
+                if self.leadership.acquire() {
                     self.metrics.set_leader(true);
                     tracing::info!(
                         name = self.candidate.name(),
@@ -195,6 +195,6 @@ impl Election {
     }
 
     fn now(&self) -> Moment {
-        Moment { steady: self.begun.elapsed(), wall: Timestamp::now() }
+        Moment { steady: self.begun.elapsed(), wall: self.clock.now() }
     }
 }

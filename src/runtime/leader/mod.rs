@@ -7,6 +7,7 @@ mod election;
 mod leadership;
 mod lease;
 
-pub(crate) use candidate::Loss;
-pub(crate) use election::{Election, LEASE};
-pub(crate) use leadership::Leadership;
+pub use candidate::Loss;
+pub use election::Election;
+pub(crate) use election::LEASE;
+pub use leadership::Leadership;

@@ -1,6 +1,6 @@
 //! The queues for a worker and for a slot at a remote side: their depths, and the times spent waiting.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use prometheus_client::metrics::{family::Family, gauge::Gauge, histogram::Histogram};
 

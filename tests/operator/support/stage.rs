@@ -364,7 +364,7 @@ pub fn run_operator(plane: &ControlPlane, user: User, options: Options) -> Runni
 }
 
 fn ahead(by: SignedDuration) -> Clock {
-    Arc::new(move || Timestamp::now() + by)
+    Clock::new(move || Timestamp::now() + by)
 }
 
 fn run(config: Config, user: User, options: Options, with: impl FnOnce(Operator) -> Operator) -> Running {

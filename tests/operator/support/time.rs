@@ -23,7 +23,7 @@ impl Time {
     /// The clock for the operator.
     pub fn clock(&self) -> Clock {
         let Self(ahead) = self.clone();
-        Arc::new(move || Timestamp::now() + SignedDuration::from_secs(ahead.load(Ordering::SeqCst)))
+        Clock::new(move || Timestamp::now() + SignedDuration::from_secs(ahead.load(Ordering::SeqCst)))
     }
 
     /// Moves the clock forward or back. The operator gets no notification.

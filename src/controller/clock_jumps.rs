@@ -1,14 +1,13 @@
-//! The clock and its jumps. A waiting reconcile sleeps by a monotonic clock. That clock does not jump, and
+//! Jumps of the clock. A waiting reconcile sleeps by a monotonic clock. That clock does not jump, and
 //! stands still while the machine sleeps. After a jump forward, every ServiceKey has to check the time again.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures::{Stream, stream};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// Returns the current time. Tests supply their own function.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+use crate::clock::Clock;
 
 /// Interval at which the operator compares the two clocks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -19,11 +18,11 @@ const SMALLEST_JUMP: SignedDuration = SignedDuration::from_secs(1);
 pub(super) fn forward_jumps(clock: Clock) -> impl Stream<Item = ()> + Send + 'static {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let since = (clock(), Instant::now());
+    let since = (clock.now(), Instant::now());
     stream::unfold((clock, ticks, since), |(clock, mut ticks, mut since)| async move {
         loop {
             ticks.tick().await;
-            let now = (clock(), Instant::now());
+            let now = (clock.now(), Instant::now());
             match jump(since, now) {
                 jump if jump >= SMALLEST_JUMP => return Some(((), (clock, ticks, now))),
                 jump if jump.is_negative() => since = now,
@@ -56,7 +55,7 @@ mod tests {
         let (begun, leapt) = (Instant::now(), Arc::new(AtomicI64::new(0)));
         let leap = |milliseconds| leapt.fetch_add(milliseconds, Ordering::SeqCst);
         let ahead_by = Arc::clone(&leapt);
-        let mut leaps = forward_jumps(Arc::new(move || {
+        let mut leaps = forward_jumps(Clock::new(move || {
             let passed = begun.elapsed() + Duration::from_secs(1_000_000_000);
             Timestamp::UNIX_EPOCH + passed + SignedDuration::from_millis(ahead_by.load(Ordering::SeqCst))
         }))
