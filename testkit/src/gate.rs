@@ -1,9 +1,15 @@
 //! Gates delay calls until the test has done something else. The fakes have them, and so has the gateway in front of
 //! the API server.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{
+    fmt::Debug,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
 
-use tokio::{sync::watch, time::timeout};
+use tokio::{sync::Notify, time::timeout};
 
 use crate::wait::{PATIENCE, WaitError};
 
@@ -25,7 +31,7 @@ impl Gate {
     /// The number of calls that have arrived at the gate.
     #[must_use]
     pub fn arrivals(&self) -> usize {
-        *self.0.arrived.borrow()
+        self.0.arrived.load(SeqCst)
     }
 
     /// Waits until a call has arrived at the gate.
@@ -41,12 +47,17 @@ impl Gate {
     /// # Errors
     /// Fewer arrived within 30 seconds.
     pub async fn wait_for_arrivals(&self, count: usize) -> Result<(), WaitError> {
-        let mut arrived = self.0.arrived.subscribe();
-        let enough = timeout(PATIENCE, arrived.wait_for(|arrived| *arrived >= count)).await;
-        match enough {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(self.0.nobody_came(count)),
-        }
+        let enough = timeout(PATIENCE, async {
+            loop {
+                // An arrival after this line is noticed even if it comes before the look at the count.
+                let arrival = self.0.arrival.notified();
+                if self.arrivals() >= count {
+                    return;
+                }
+                arrival.await;
+            }
+        });
+        enough.await.map_err(|_| self.0.nobody_came(count))
     }
 
     /// Lets the waiting calls and all later ones pass.
@@ -56,26 +67,20 @@ impl Gate {
 
     /// Closes the connections of the waiting calls, which do not continue. Lets all later calls pass.
     pub fn cut(self) {
-        self.0.state.send_replace(State::Cut);
+        self.0.decide(Fate::Cut);
     }
 }
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        self.0.state.send_if_modified(|state| {
-            let closed = *state == State::Closed;
-            if closed {
-                *state = State::Open;
-            }
-            closed
-        });
+        self.0.decide(Fate::Passes);
     }
 }
 
+/// The end of the calls that wait at a gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Closed,
-    Open,
+enum Fate {
+    Passes,
     Cut,
 }
 
@@ -84,8 +89,12 @@ enum State {
 pub(crate) struct Bar {
     /// The calls that it delays, in words.
     what: String,
-    state: watch::Sender<State>,
-    arrived: watch::Sender<usize>,
+    /// Empty while the gate is closed.
+    fate: OnceLock<Fate>,
+    /// Wakes the waiting calls, in the order of their arrival.
+    decided: Notify,
+    arrived: AtomicUsize,
+    arrival: Notify,
 }
 
 /// Closes the connection of a call, which does not continue.
@@ -95,22 +104,34 @@ pub(crate) struct Cut;
 
 impl Bar {
     fn is_closed(&self) -> bool {
-        *self.state.borrow() == State::Closed
+        self.fate.get().is_none()
+    }
+
+    /// Ends the wait of all calls, unless it has ended already.
+    fn decide(&self, fate: Fate) {
+        if self.fate.set(fate).is_ok() {
+            self.decided.notify_waiters();
+        }
     }
 
     pub(crate) async fn pass(&self) -> Result<(), Cut> {
-        self.arrived.send_modify(|arrived| *arrived += 1);
-        // An error would mean that the sender is dropped, but `self` owns it.
-        match self.state.subscribe().wait_for(|state| *state != State::Closed).await.as_deref() {
-            Ok(State::Cut) => Err(Cut),
-            Ok(State::Open | State::Closed) | Err(_) => Ok(()),
+        self.arrived.fetch_add(1, SeqCst);
+        self.arrival.notify_waiters();
+        // A decision after this line is noticed even if it comes before the check.
+        let decided = self.decided.notified();
+        if self.is_closed() {
+            decided.await;
+        }
+        match self.fate.get() {
+            Some(Fate::Cut) => Err(Cut),
+            Some(Fate::Passes) | None => Ok(()),
         }
     }
 
     fn nobody_came(&self, wanted: usize) -> WaitError {
         WaitError::new(format!(
             "{} of {wanted} calls came to the gate of {}",
-            *self.arrived.borrow(),
+            self.arrived.load(SeqCst),
             self.what
         ))
     }
@@ -128,8 +149,13 @@ impl<K: Debug> Gates<K> {
     /// Adds a gate.
     pub(crate) fn add(&mut self, kind: K, moment: Moment) -> Gate {
         let what = format!("{kind:?}, {moment:?}");
-        let (state, arrived) = (watch::Sender::new(State::Closed), watch::Sender::new(0));
-        let bar = Arc::new(Bar { what, state, arrived });
+        let bar = Arc::new(Bar {
+            what,
+            fate: OnceLock::new(),
+            decided: Notify::new(),
+            arrived: AtomicUsize::new(0),
+            arrival: Notify::new(),
+        });
         self.0.push((kind, moment, Arc::clone(&bar)));
         Gate(bar)
     }

@@ -9,7 +9,7 @@ use super::{
     side::ServiceBroker,
     state::State,
 };
-use crate::remote::{self, Hosts, ListenError};
+use crate::remote::{self, Environment, Hosts, ListenError};
 
 /// A broker that is not running yet; [`FakeBroker::builder`](super::FakeBroker::builder) lists the defaults.
 pub type Builder = remote::Builder<BrokerSetup>;
@@ -116,7 +116,7 @@ impl remote::Setup for BrokerSetup {
     type Side = ServiceBroker;
     type Error = StartError;
 
-    fn into_side(self, _hosts: &Hosts<()>) -> Result<ServiceBroker, StartError> {
+    fn into_side(self, _hosts: &Hosts<()>, environment: &Environment) -> Result<ServiceBroker, StartError> {
         let Self { login, demands, catalog, instances, credentials, pace } = self;
         for Instance { id, name: _, offering, plan } in &instances {
             if catalog.find(offering).and_then(|found| found.find(plan)).is_none() {
@@ -124,7 +124,7 @@ impl remote::Setup for BrokerSetup {
                 return Err(StartError::Instance { id, offering, plan });
             }
         }
-        let state = State::new(catalog, credentials, pace, instances);
+        let state = State::new(catalog, credentials, pace, instances, environment.clone());
         Ok(ServiceBroker { login, demands, state })
     }
 }

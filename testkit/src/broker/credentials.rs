@@ -2,14 +2,13 @@
 
 use std::{fmt, sync::Arc};
 
+use super::catalog::Instance;
+use crate::remote::Environment;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use uuid::Uuid;
 
-use super::catalog::Instance;
-
-type Recipe = dyn Fn(&Instance, u64) -> Map<String, Value> + Send + Sync;
+type Recipe = dyn Fn(&Instance, u64, &Environment) -> Map<String, Value> + Send + Sync;
 type MetadataRecipe = dyn Fn(u64) -> BindingMetadata + Send + Sync;
 
 /// The end of a binding, and the time by which it should be replaced (section Binding Metadata Object): timestamps of
@@ -37,6 +36,12 @@ impl CredentialsRecipe {
     /// A custom recipe. It should create new secrets for each number, unless the broker is to return the same ones for
     /// all bindings.
     pub fn new(recipe: impl Fn(&Instance, u64) -> Map<String, Value> + Send + Sync + 'static) -> Self {
+        Self::with_environment(move |instance, number, _| recipe(instance, number))
+    }
+
+    fn with_environment(
+        recipe: impl Fn(&Instance, u64, &Environment) -> Map<String, Value> + Send + Sync + 'static,
+    ) -> Self {
         Self {
             credentials: Arc::new(recipe),
             metadata: Arc::new(|_| BindingMetadata::default()),
@@ -48,10 +53,10 @@ impl CredentialsRecipe {
     /// that a URI must escape), `uri`, and `ca` (a PEM of several lines).
     #[must_use]
     pub fn postgresql() -> Self {
-        Self::new(|instance, number| {
+        Self::with_environment(|instance, number, environment| {
             let hostname = format!("{}.db.example.com", instance.name);
             let username = format!("user-{number}");
-            let password = format!("p@ss/{number}:{}", Uuid::new_v4().simple());
+            let password = format!("p@ss/{number}:{}", environment.secret());
             let escaped = utf8_percent_encode(&password, NON_ALPHANUMERIC);
             let uri = format!("postgresql://{username}:{escaped}@{hostname}:5432/app");
             let credentials = [
@@ -80,8 +85,13 @@ impl CredentialsRecipe {
         self
     }
 
-    pub(crate) fn make(&self, instance: &Instance, number: u64) -> (Map<String, Value>, BindingMetadata) {
-        ((self.credentials)(instance, number), (self.metadata)(number))
+    pub(crate) fn make(
+        &self,
+        instance: &Instance,
+        number: u64,
+        environment: &Environment,
+    ) -> (Map<String, Value>, BindingMetadata) {
+        ((self.credentials)(instance, number, environment), (self.metadata)(number))
     }
 }
 

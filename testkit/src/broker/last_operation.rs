@@ -1,6 +1,6 @@
 //! The last asynchronous operation on each binding, and the answers to polls.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use axum::http::{StatusCode, header::RETRY_AFTER};
 use serde_json::json;
@@ -68,7 +68,7 @@ struct LastOperation {
 /// At most one operation for each binding, because the specification has no queue.
 #[derive(Default)]
 pub(super) struct LastOperations {
-    by_binding: HashMap<Uuid, LastOperation>,
+    by_binding: BTreeMap<Uuid, LastOperation>,
     begun: u64,
 }
 

@@ -43,7 +43,7 @@ mod state;
 
 pub use crate::{
     gate::{Gate, Moment},
-    remote::{Fault, ListenError, ReservedPort, TlsError, TlsIdentity},
+    remote::{Environment, Fault, ListenError, NoAnswer, ReservedPort, TlsError, TlsIdentity},
     wait::WaitError,
 };
 pub use axum::http::StatusCode;

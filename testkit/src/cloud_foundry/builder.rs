@@ -1,9 +1,9 @@
 //! The options of a fake Cloud Foundry.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    estate::{Instance, Organization, Space},
+    estate::{Instance, Organization, Space, assign_guids},
     pace::Pace,
     route::Door,
     side::CloudFoundry,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     broker::CredentialsRecipe,
-    remote::{self, Hosts, ListenError},
+    remote::{self, Environment, Hosts, ListenError},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -167,12 +167,14 @@ impl remote::Setup for FoundrySetup {
     type Side = CloudFoundry;
     type Error = StartError;
 
-    fn into_side(self, hosts: &Hosts<Door>) -> Result<CloudFoundry, StartError> {
+    fn into_side(self, hosts: &Hosts<Door>, environment: &Environment) -> Result<CloudFoundry, StartError> {
         check_names(&self.organizations, &self.logins)?;
-        let uaa = Uaa::new(self.logins, self.token_lifetime, self.refresh_tokens);
+        let (mut organizations, environment) = (self.organizations, environment.clone());
+        assign_guids(&mut organizations, &environment);
+        let uaa = Uaa::new(self.logins, self.token_lifetime, self.refresh_tokens, environment.clone());
         let (api_url, uaa_url) = (self.named.unwrap_or_else(|| hosts.url(Door::Api)), hosts.url(Door::Uaa));
-        let mut state =
-            State::new(api_url, uaa_url, self.organizations, self.credentials, self.pace, self.page_limit);
+        let mut state = State::new(api_url, uaa_url, organizations, self.credentials, self.pace, environment);
+        state.page_limit = self.page_limit;
         state.one_at_a_time = self.one_at_a_time;
         state.korifi = self.korifi;
         state.max_total_results = self.max_total_results;
@@ -194,7 +196,7 @@ fn check_names(organizations: &[Organization], logins: &[Login]) -> Result<(), S
 }
 
 fn unique<'a>(what: &'static str, names: impl Iterator<Item = &'a str>) -> Result<(), StartError> {
-    let mut seen = HashSet::new();
+    let mut seen = BTreeSet::new();
     for name in names {
         if !seen.insert(name) {
             return Err(StartError::Name { what, name: name.to_owned() });

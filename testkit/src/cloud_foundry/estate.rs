@@ -1,6 +1,10 @@
 //! The organizations, their spaces, and the service instances in these, at the start of the fake.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
+
+use crate::remote::Environment;
 
 /// An organization.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +19,7 @@ pub struct Organization {
 impl Organization {
     /// An organization without spaces.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { guid: guid(), name: name.into(), key_limit: None, spaces: Vec::new() }
+        Self { guid: String::new(), name: name.into(), key_limit: None, spaces: Vec::new() }
     }
 
     /// Adds a space. Its name must be unique in the organization.
@@ -28,12 +32,6 @@ impl Organization {
     pub const fn key_limit(mut self, keys: usize) -> Self {
         self.key_limit = Some(keys);
         self
-    }
-
-    /// Its GUID.
-    #[must_use]
-    pub fn guid(&self) -> &str {
-        &self.guid
     }
 }
 
@@ -52,7 +50,13 @@ pub struct Space {
 impl Space {
     /// A space without instances.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { guid: guid(), name: name.into(), key_limit: None, instances: Vec::new(), shared: Vec::new() }
+        Self {
+            guid: String::new(),
+            name: name.into(),
+            key_limit: None,
+            instances: Vec::new(),
+            shared: Vec::new(),
+        }
     }
 
     /// Adds an instance. Its name must be unique in the space.
@@ -73,18 +77,13 @@ impl Space {
         self.key_limit = Some(keys);
         self
     }
-
-    /// Its GUID.
-    #[must_use]
-    pub fn guid(&self) -> &str {
-        &self.guid
-    }
 }
 
 /// A service instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Instance {
+    /// Until the start of the fake, it only identifies the instance for [`Space::shared`].
     pub(super) guid: String,
     pub(super) name: String,
     pub(super) kind: Kind,
@@ -102,7 +101,7 @@ impl Instance {
     /// An instance that a broker has created.
     pub fn managed(name: impl Into<String>) -> Self {
         Self {
-            guid: guid(),
+            guid: Uuid::new_v4().to_string(),
             name: name.into(),
             kind: Kind::Managed { bindable: true },
             operation: InstanceOperation { kind: "create", state: OperationState::Succeeded },
@@ -124,12 +123,6 @@ impl Instance {
     pub const fn operation(mut self, operation: InstanceOperation) -> Self {
         self.operation = operation;
         self
-    }
-
-    /// Its GUID.
-    #[must_use]
-    pub fn guid(&self) -> &str {
-        &self.guid
     }
 
     pub(super) const fn type_name(&self) -> &'static str {
@@ -178,6 +171,24 @@ impl OperationState {
     }
 }
 
-pub(super) fn guid() -> String {
-    Uuid::new_v4().to_string()
+/// Gives all objects new GUIDs, as the Cloud Controller does when it creates them.
+pub(super) fn assign_guids(organizations: &mut [Organization], environment: &Environment) {
+    let mut assigned = BTreeMap::new();
+    for organization in &mut *organizations {
+        organization.guid = environment.guid();
+        for space in &mut organization.spaces {
+            space.guid = environment.guid();
+            for instance in &mut space.instances {
+                let guid = environment.guid();
+                assigned.insert(std::mem::replace(&mut instance.guid, guid.clone()), guid);
+            }
+        }
+    }
+    for space in organizations.iter_mut().flat_map(|organization| &mut organization.spaces) {
+        for guid in &mut space.shared {
+            if let Some(assigned) = assigned.get(guid) {
+                guid.clone_from(assigned);
+            }
+        }
+    }
 }

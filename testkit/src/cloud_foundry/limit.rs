@@ -1,6 +1,6 @@
 //! The Cloud Controller's own rate limit, which also a correct client can exceed.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::http::{
     HeaderName,
@@ -38,10 +38,9 @@ impl Meter {
         *self = Self { limit, ..Self::default() };
     }
 
-    /// Counts a request. Returns the headers for the answer, or the answer 429.
-    pub(super) fn count(&mut self) -> Result<Vec<Header>, Answer> {
+    /// Counts a request at this time since the epoch. Returns the headers for the answer, or the answer 429.
+    pub(super) fn count(&mut self, now: Duration) -> Result<Vec<Header>, Answer> {
         let Some(RateLimit { requests, window }) = self.limit else { return Ok(Vec::new()) };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         if now.as_secs() >= self.reset {
             self.reset = (now + window).as_secs() + 1;
             self.used = 0;

@@ -51,7 +51,10 @@ mod uaa;
 pub use crate::{
     broker::CredentialsRecipe,
     gate::{Gate, Moment},
-    remote::{Fault, GoClient, GoClientError, Injection, ListenError, ReservedPort, TlsIdentity},
+    remote::{
+        Environment, Fault, GoClient, GoClientError, Injection, ListenError, NoAnswer, ReservedPort,
+        TlsIdentity,
+    },
     wait::WaitError,
 };
 pub use axum::http::StatusCode;

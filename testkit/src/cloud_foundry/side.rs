@@ -81,7 +81,7 @@ impl Side for CloudFoundry {
         let route = request.target.route;
         let headers = match route {
             Route::Root | Route::ApiRoot | Route::Token => Vec::new(),
-            _ => self.meter.count().map_err(Refusal::blameless)?,
+            _ => self.meter.count(self.state.environment.epoch()).map_err(Refusal::blameless)?,
         };
         let admitted = admit(request, &self.uaa)?;
         let grant = match &admitted.operation {

@@ -1,8 +1,7 @@
 //! The answers of IAM and the Resource Controller, each with its own messages.
 
 use axum::http::StatusCode;
-use serde_json::{Value, json};
-use uuid::Uuid;
+use serde_json::json;
 
 use super::{
     record::Rule,
@@ -24,13 +23,13 @@ pub(super) fn refused(door: Door, status: StatusCode, code: &str, message: &str)
 /// An error of IAM's API for service IDs, policies and roles.
 pub(super) fn iam(status: StatusCode, code: &str, message: &str) -> Answer {
     let errors = json!([{ "code": code, "message": message }]);
-    Answer::new(status, json!({ "trace": transaction(), "errors": errors, "status_code": status.as_u16() }))
+    Answer::new(status, json!({ "trace": TRANSACTION, "errors": errors, "status_code": status.as_u16() }))
 }
 
 /// An error of IAM's token endpoint.
 pub(super) fn no_token(status: StatusCode, code: &str, message: &str) -> Answer {
     let context = json!({
-        "requestId": transaction(),
+        "requestId": TRANSACTION,
         "requestType": "incoming.Identity_Token",
         "url": "https://iam.cloud.ibm.com",
         "startTime": "01.01.2026 00:00:00:000 UTC",
@@ -47,7 +46,7 @@ pub(super) fn controller(status: StatusCode, code: &str, message: &str) -> Answe
         "error_code": code,
         "message": message,
         "status_code": status.as_u16(),
-        "transaction_id": transaction(),
+        "transaction_id": TRANSACTION,
     });
     Answer::new(status, body)
 }
@@ -60,9 +59,17 @@ pub(super) fn unauthorized(route: Route, message: &str) -> Answer {
     }
 }
 
-/// The id of a call in IBM's logs.
-fn transaction() -> Value {
-    format!("fake-{}", Uuid::new_v4().simple()).into()
+/// The id of a call in IBM's logs, until [`number`] sets it. Injected errors keep it.
+const TRANSACTION: &str = "fake-transaction";
+
+/// Writes the id of a call into the answer that refuses it. The header `transaction-id` has the same id.
+pub(super) fn number(mut answer: Answer, call: usize) -> Answer {
+    for path in ["/transaction_id", "/trace", "/context/requestId"] {
+        if let Some(id) = answer.body.as_mut().and_then(|body| body.pointer_mut(path)) {
+            *id = format!("call-{call}").into();
+        }
+    }
+    answer
 }
 
 impl Refusal {

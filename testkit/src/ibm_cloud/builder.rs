@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use uuid::Uuid;
-
 use super::{
     estate::Instance,
     iam::{Iam, Login},
@@ -14,7 +12,7 @@ use super::{
 };
 use crate::{
     broker::CredentialsRecipe,
-    remote::{self, Hosts, ListenError},
+    remote::{self, Environment, Hosts, ListenError},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -116,11 +114,14 @@ impl remote::Setup for IbmSetup {
     type Side = IbmCloud;
     type Error = StartError;
 
-    fn into_side(self, _hosts: &Hosts<Door>) -> Result<IbmCloud, StartError> {
+    fn into_side(self, _hosts: &Hosts<Door>, environment: &Environment) -> Result<IbmCloud, StartError> {
         check_names(&self.logins)?;
-        let account = Uuid::new_v4().simple().to_string();
-        let iam = Iam::new(account.clone(), self.logins, self.token_lifetime);
-        let mut state = State::new(account, self.instances, self.credentials, self.quirks);
+        let (mut logins, mut instances) = (self.logins, self.instances);
+        logins.iter_mut().for_each(|login| login.assign_id(environment));
+        instances.iter_mut().for_each(|instance| instance.guid = environment.guid());
+        let account = environment.secret();
+        let iam = Iam::new(account.clone(), logins, self.token_lifetime, environment.clone());
+        let mut state = State::new(account, instances, self.credentials, self.quirks, environment.clone());
         state.service_id_limit = self.service_id_limit;
         Ok(IbmCloud { iam, state })
     }

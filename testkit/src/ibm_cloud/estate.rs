@@ -1,11 +1,10 @@
 //! The service instances of the account, at the start of the fake.
 
-use uuid::Uuid;
-
 /// A service instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Instance {
+    /// Assigned at the start of the fake.
     pub(super) guid: String,
     pub(super) name: String,
     pub(super) service: String,
@@ -35,7 +34,7 @@ impl Instance {
     /// An active instance of `cloudantnosqldb`, with the roles Reader, Writer and Manager and a limit of 20 keys.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
-            guid: Uuid::new_v4().to_string(),
+            guid: String::new(),
             name: name.into(),
             service: String::new(),
             resource_id: String::new(),
@@ -102,12 +101,6 @@ impl Instance {
     /// Whether its service has roles of its own.
     pub(super) fn has_roles(&self) -> bool {
         !self.roles.is_empty() || !self.custom_roles.is_empty()
-    }
-
-    /// Its GUID.
-    #[must_use]
-    pub fn guid(&self) -> &str {
-        &self.guid
     }
 
     pub(super) fn crn(&self, account: &str) -> String {

@@ -41,7 +41,10 @@ mod state;
 pub use crate::{
     broker::CredentialsRecipe,
     gate::{Gate, Moment},
-    remote::{Fault, GoClient, GoClientError, Injection, ListenError, ReservedPort, TlsIdentity},
+    remote::{
+        Environment, Fault, GoClient, GoClientError, Injection, ListenError, NoAnswer, ReservedPort,
+        TlsIdentity,
+    },
     wait::WaitError,
 };
 pub use axum::http::StatusCode;

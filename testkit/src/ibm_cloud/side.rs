@@ -4,7 +4,7 @@ use axum::http::{Method, StatusCode};
 
 use super::{
     admission::{Admitted, Request, admit},
-    answer::{Answer, Refusal, controller},
+    answer::{self, Answer, Refusal, controller},
     iam::{Grant, Iam},
     operation::Operation,
     record::Rule,
@@ -48,6 +48,10 @@ impl Side for IbmCloud {
 
     fn headers(_request: &Request, number: usize, _status: StatusCode) -> Vec<Header> {
         numbered("transaction-id", number)
+    }
+
+    fn refused(answer: Answer, number: usize) -> Answer {
+        answer::number(answer, number)
     }
 
     fn admit(&mut self, request: &Request) -> Result<Admission<Self>, Refusal> {

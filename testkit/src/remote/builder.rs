@@ -2,13 +2,19 @@
 
 use std::{fmt, io, num::NonZeroU32, sync::Arc};
 
-use super::{call::Host, fake::Fake, port::ReservedPort, shared::Shared, side::Side, tls::TlsIdentity};
+use axum::http::Uri;
+
+use super::{
+    call::Host, environment::Environment, fake::Fake, port::ReservedPort, shared::Shared, side::Side,
+    tls::TlsIdentity,
+};
 use crate::server::Server;
 
 /// A fake that is not running yet.
 #[must_use]
 pub struct Builder<P: Setup> {
     pub(crate) setup: P,
+    environment: Environment,
     tls: Option<TlsIdentity>,
     port: Option<ReservedPort>,
     tolerated: Vec<<P::Side as Side>::Rule>,
@@ -21,7 +27,11 @@ pub trait Setup: fmt::Debug {
     type Error: From<ListenError>;
 
     /// Creates the state.
-    fn into_side(self, hosts: &Hosts<<Self::Side as Side>::Door>) -> Result<Self::Side, Self::Error>;
+    fn into_side(
+        self,
+        hosts: &Hosts<<Self::Side as Side>::Door>,
+        environment: &Environment,
+    ) -> Result<Self::Side, Self::Error>;
 }
 
 /// A fake can't listen.
@@ -36,8 +46,15 @@ pub enum ListenError {
 }
 
 impl<P: Setup> Builder<P> {
-    pub(crate) const fn new(setup: P) -> Self {
-        Self { setup, tls: None, port: None, tolerated: Vec::new(), limit: None }
+    pub(crate) fn new(setup: P) -> Self {
+        let environment = Environment::default();
+        Self { setup, environment, tls: None, port: None, tolerated: Vec::new(), limit: None }
+    }
+
+    /// Sets the clock and the ids, instead of those of the system.
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.environment = environment;
+        self
     }
 
     /// Serves https with this certificate, at all hosts.
@@ -70,15 +87,30 @@ impl<P: Setup> Builder<P> {
     /// # Errors
     /// The options contradict each other, or the system refuses a port, a thread or the certificate.
     pub async fn start(self) -> Result<Fake<P::Side>, P::Error> {
-        let Self { setup, tls, port, tolerated, limit } = self;
+        let Self { setup, environment, tls, port, tolerated, limit } = self;
         let ports = ports(port, P::Side::DOORS.len()).map_err(ListenError::from)?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let urls = ports.iter().map(|port| format!("{scheme}://{}", port.addr()));
         let hosts = Hosts(P::Side::DOORS.iter().map(|(door, _)| *door).zip(urls).collect());
-        let side = setup.into_side(&hosts)?;
+        let side = setup.into_side(&hosts, &environment)?;
         let shared = Arc::new(Shared::new(side, tolerated, limit));
         let servers = serve(&shared, tls.as_ref(), ports).await?;
         Ok(Fake::new(shared, servers, hosts, tls.map(|tls| tls.ca_pem().to_owned())))
+    }
+
+    /// Creates the fake without sockets and threads: only [`Fake::call`] reaches it. The port and the certificate have
+    /// no effect.
+    ///
+    /// Its hosts are subdomains of `domain`, such as `https://fake-uaa.{domain}`; [`Fake::url`] is that of the first.
+    ///
+    /// # Errors
+    /// The options contradict each other.
+    pub fn in_process(self, domain: &str) -> Result<Fake<P::Side>, P::Error> {
+        let Self { setup, environment, tls: _, port: _, tolerated, limit } = self;
+        let url = |name: &str| format!("https://{name}.{domain}");
+        let hosts = Hosts(P::Side::DOORS.iter().map(|(door, name)| (*door, url(name))).collect());
+        let side = setup.into_side(&hosts, &environment)?;
+        Ok(Fake::new(Arc::new(Shared::new(side, tolerated, limit)), Vec::new(), hosts, None))
     }
 }
 
@@ -95,6 +127,16 @@ impl<D: PartialEq> Hosts<D> {
     pub(crate) fn url(&self, door: D) -> String {
         let found = self.0.iter().find(|(host, _)| *host == door);
         found.map(|(_, url)| url.clone()).unwrap_or_default()
+    }
+
+    /// The door at the host of this URI.
+    pub(super) fn door(&self, uri: &Uri) -> Option<D>
+    where
+        D: Copy,
+    {
+        let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
+        let asked = format!("{scheme}://{authority}");
+        self.0.iter().find(|(_, url)| *url == asked).map(|(door, _)| *door)
     }
 
     pub(super) fn first(&self) -> &str {

@@ -56,6 +56,23 @@ impl<R> Target<R> {
     }
 }
 
+/// A call gets no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoAnswer {
+    /// A fault or a gate closed the connection.
+    #[error("the connection was closed before an answer")]
+    Cut,
+    /// The fake has no such host.
+    #[error("the fake has no host for `{0}`")]
+    UnknownHost(Uri),
+}
+
+impl From<Cut> for NoAnswer {
+    fn from(Cut: Cut) -> Self {
+        Self::Cut
+    }
+}
+
 /// One of the hosts of a remote side.
 pub(super) struct Host<S: Side> {
     pub door: S::Door,
@@ -69,16 +86,22 @@ impl<S: Side> Clone for Host<S> {
 }
 
 impl<S: Side> Service for Host<S> {
+    async fn call(self, request: http::Request<Incoming>) -> Result<Response<Body>, Cut> {
+        self.answer(request.map(Body::new)).await
+    }
+}
+
+impl<S: Side> Host<S> {
     /// Answers a call. The work is a separate task, because a real server finishes a call even if the client hangs up.
     /// Only the recorded status depends on the client.
-    async fn call(self, request: http::Request<Incoming>) -> Result<Response<Body>, Cut> {
+    pub(super) async fn answer(self, request: http::Request<Body>) -> Result<Response<Body>, Cut> {
         let Self { door, shared } = self;
         let (head, body) = request.into_parts();
         let request = Request {
             target: S::target(door, &head.method, head.uri.path()),
             uri: head.uri,
             headers: head.headers,
-            body: to_bytes(Body::new(body), S::MAX_REQUEST_BYTES).await.ok(),
+            body: to_bytes(body, S::MAX_REQUEST_BYTES).await.ok(),
         };
         let identity = S::identity(&request.headers);
         // A client may send a request again by itself after its kept connection was closed, which would hide the fault.

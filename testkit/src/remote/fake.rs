@@ -2,8 +2,14 @@
 
 use std::{fmt, sync::Arc, thread};
 
+use axum::{
+    body::{Body, Bytes},
+    http::{Request, Response, Uri, uri::PathAndQuery},
+};
+
 use super::{
     builder::Hosts,
+    call::{Host, NoAnswer},
     faults::Injection,
     record::{Call, Violation},
     shared::{Inner, Shared},
@@ -17,10 +23,12 @@ use crate::{
 
 /// A running fake.
 ///
-/// Dropping it stops it, and panics as [`assert_clean`](Self::assert_clean) does.
+/// Dropping it stops it, and panics as [`assert_clean`](Self::assert_clean) does. To drop it in any state, first use
+/// [`clear_faults`](Self::clear_faults), [`release_late`](Self::release_late) and
+/// [`take_violations`](Self::take_violations).
 pub struct Fake<S: Side> {
     shared: Arc<Shared<S>>,
-    /// One for each door.
+    /// One for each door; none if the fake is in this process.
     servers: Vec<Server>,
     hosts: Hosts<S::Door>,
     ca_pem: Option<String>,
@@ -51,6 +59,29 @@ impl<S: Side> Fake<S> {
     #[must_use]
     pub fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
+    }
+
+    /// Whether one of the hosts has the scheme and the authority of this URI.
+    #[must_use]
+    pub fn serves(&self, uri: &Uri) -> bool {
+        self.hosts.door(uri).is_some()
+    }
+
+    /// Calls the fake without a connection. The URI must be absolute; it selects the host.
+    ///
+    /// The call passes the same stages as one over a connection, on the runtime of the caller. It takes effect even if
+    /// this future is dropped after its first poll.
+    ///
+    /// # Errors
+    /// The connection was cut, or the fake has no such host.
+    pub async fn call(&self, request: Request<Bytes>) -> Result<Response<Body>, NoAnswer> {
+        let door = self.hosts.door(request.uri());
+        let door = door.ok_or_else(|| NoAnswer::UnknownHost(request.uri().clone()))?;
+        let mut request = request.map(Body::from);
+        // A client sends only this part to a server.
+        let path = request.uri().path_and_query().cloned();
+        *request.uri_mut() = path.unwrap_or_else(|| PathAndQuery::from_static("/")).into();
+        Ok(Host { door, shared: Arc::clone(&self.shared) }.answer(request).await?)
     }
 
     /// All calls so far, at all hosts, in the order of their arrival.

@@ -11,6 +11,7 @@
 mod answer;
 mod builder;
 mod call;
+mod environment;
 mod fake;
 mod faults;
 mod go_client;
@@ -26,7 +27,9 @@ mod tokens;
 pub(crate) use answer::{Answer, Header, Refusal};
 pub use builder::{Builder, ListenError};
 pub(crate) use builder::{Hosts, Setup};
+pub use call::NoAnswer;
 pub(crate) use call::{Request, Target};
+pub use environment::Environment;
 pub use fake::Fake;
 pub use faults::{Fault, Injection};
 pub(crate) use go_client::Sources;

@@ -7,12 +7,13 @@ use std::{
 };
 
 use axum::http::{HeaderValue, Method};
-use governor::{DefaultDirectRateLimiter, Quota};
-use tokio::{sync::watch, time::timeout};
+use governor::Quota;
+use tokio::{sync::Notify, time::timeout};
 
 use super::{
     answer::{Answer, Header, Refusal},
     call::Request,
+    environment::{Limiter, TokioClock},
     faults::Script,
     record::{Call, Violation},
     side::{Admission, Side},
@@ -25,7 +26,7 @@ use crate::{
 pub(crate) struct Shared<S: Side> {
     inner: Mutex<Inner<S>>,
     /// Notified of every change that a test can wait for.
-    changed: watch::Sender<()>,
+    changed: Notify,
 }
 
 pub(super) struct Inner<S: Side> {
@@ -39,7 +40,7 @@ pub(super) struct Inner<S: Side> {
     pub calls: Vec<Call<S::Route, S::Details>>,
     pub violations: Vec<Violation<S::Rule>>,
     pub tolerated: Vec<S::Rule>,
-    limit: Option<DefaultDirectRateLimiter>,
+    limit: Option<Limiter>,
 }
 
 impl<S: Side> Shared<S> {
@@ -53,9 +54,10 @@ impl<S: Side> Shared<S> {
             calls: Vec::new(),
             violations: Vec::new(),
             tolerated,
-            limit: limit.map(|limit| DefaultDirectRateLimiter::direct(Quota::per_second(limit))),
+            limit: limit
+                .map(|limit| Limiter::direct_with_clock(Quota::per_second(limit), TokioClock::start())),
         };
-        Self { inner: Mutex::new(inner), changed: watch::Sender::new(()) }
+        Self { inner: Mutex::new(inner), changed: Notify::new() }
     }
 
     /// Locks the state without notifying waiting tests.
@@ -67,7 +69,7 @@ impl<S: Side> Shared<S> {
     /// Changes the state and notifies waiting tests.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Inner<S>) -> T) -> T {
         let result = change(&mut self.look());
-        self.changed.send_replace(());
+        self.changed.notify_waiters();
         result
     }
 
@@ -77,15 +79,16 @@ impl<S: Side> Shared<S> {
         read: impl Fn(&Inner<S>) -> Vec<T>,
         met: impl Fn(&[T]) -> bool,
     ) -> Result<Vec<T>, WaitError> {
-        let mut changes = self.changed.subscribe();
         let look = || read(&self.look());
         let fulfilled = timeout(PATIENCE, async {
             loop {
+                // A change after this line is noticed even if it comes before the look.
+                let changed = self.changed.notified();
                 let seen = look();
-                // `self` owns the sender, so it can't be closed.
-                if met(&seen) || changes.changed().await.is_err() {
+                if met(&seen) {
                     return seen;
                 }
+                changed.await;
             }
         });
         fulfilled.await.map_err(|_| WaitError::new(format!("at the fake {} there is {:#?}", S::NAME, look())))
@@ -161,7 +164,7 @@ impl<S: Side> Inner<S> {
         if let Some((rule, detail)) = breach {
             self.hold_against(call, rule, detail);
         }
-        answer
+        S::refused(answer, call)
     }
 
     fn hold_against(&mut self, call: usize, rule: S::Rule, detail: String) {

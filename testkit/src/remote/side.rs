@@ -55,6 +55,11 @@ pub trait Side: Send + Sized + 'static {
     /// The headers of every answer to this request, also of a spoiled one. Headers of the answer come first.
     fn headers(request: &Request<Self::Route>, number: usize, status: StatusCode) -> Vec<Header>;
 
+    /// Completes the answer to a refused call, such as with an id from its number.
+    fn refused(answer: Answer, _number: usize) -> Answer {
+        answer
+    }
+
     /// Checks a call as far as that needs no state.
     fn admit(&mut self, request: &Request<Self::Route>) -> Result<Admission<Self>, Refusal<Self::Rule>>;
 

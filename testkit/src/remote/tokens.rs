@@ -1,20 +1,19 @@
 //! The issued tokens, and whether they are valid.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
-use uuid::Uuid;
+use tokio::time::Instant;
+
+use super::environment::Environment;
 
 /// Access tokens and refresh tokens.
-#[derive(Default)]
 pub(crate) struct Tokens {
-    access: HashMap<String, Access>,
+    environment: Environment,
+    access: BTreeMap<String, Access>,
     /// The login of each valid refresh token.
-    refresh: HashMap<String, String>,
+    refresh: BTreeMap<String, String>,
     /// All access tokens and refresh tokens, oldest first.
     all: Vec<String>,
 }
@@ -39,20 +38,26 @@ pub(crate) enum Worth {
 }
 
 impl Tokens {
-    /// Issues an access token with this lifetime.
-    ///
-    /// It has the shape of a JWT, with these claims, its id and its times, and a random signature.
-    pub(crate) fn issue(&mut self, login: &str, lifetime: Duration, claims: &Map<String, Value>) -> String {
-        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    pub(crate) const fn none(environment: Environment) -> Self {
+        Self { environment, access: BTreeMap::new(), refresh: BTreeMap::new(), all: Vec::new() }
+    }
+
+    /// Creates a text in the shape of a JWT, with these claims, its id and its times, and a random signature.
+    pub(crate) fn jwt(&self, lifetime: Duration, claims: &Map<String, Value>) -> String {
+        let epoch = self.environment.epoch();
         let mut claims = claims.clone();
-        claims.insert("jti".into(), Uuid::new_v4().simple().to_string().into());
+        claims.insert("jti".into(), self.environment.secret().into());
         claims.insert("iat".into(), epoch.as_secs().into());
         claims.insert("exp".into(), (epoch + lifetime).as_secs().into());
         let part = |text: String| URL_SAFE_NO_PAD.encode(text);
         let header = json!({ "alg": "RS256", "kid": "fake", "typ": "JWT" });
-        let signature = Uuid::new_v4().simple().to_string();
-        let token =
-            [part(header.to_string()), part(Value::from(claims).to_string()), part(signature)].join(".");
+        let signature = self.environment.secret();
+        [part(header.to_string()), part(Value::from(claims).to_string()), part(signature)].join(".")
+    }
+
+    /// Issues an access token with this lifetime: a [JWT](Self::jwt).
+    pub(crate) fn issue(&mut self, login: &str, lifetime: Duration, claims: &Map<String, Value>) -> String {
+        let token = self.jwt(lifetime, claims);
         let access = Access { login: login.to_owned(), until: Instant::now() + lifetime, revoked: false };
         self.access.insert(token.clone(), access);
         self.all.push(token.clone());
@@ -60,7 +65,7 @@ impl Tokens {
     }
 
     pub(crate) fn issue_refresh(&mut self, login: &str) -> String {
-        let token = format!("{}-r", Uuid::new_v4().simple());
+        let token = format!("{}-r", self.environment.secret());
         self.refresh.insert(token.clone(), login.to_owned());
         self.all.push(token.clone());
         token

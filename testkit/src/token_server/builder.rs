@@ -1,7 +1,7 @@
 //! The options of a token server.
 
 use super::{request::Terms, side::TokenIssuer, tokens::IssuedTokens};
-use crate::remote::{self, Hosts, ListenError};
+use crate::remote::{self, Environment, Hosts, ListenError};
 
 /// A token server that is not running yet; [`TokenServer::builder`](super::TokenServer::builder) lists the defaults.
 pub type Builder = remote::Builder<TokenSetup>;
@@ -50,8 +50,9 @@ impl remote::Setup for TokenSetup {
     type Side = TokenIssuer;
     type Error = ListenError;
 
-    fn into_side(self, _hosts: &Hosts<()>) -> Result<TokenIssuer, ListenError> {
+    fn into_side(self, _hosts: &Hosts<()>, environment: &Environment) -> Result<TokenIssuer, ListenError> {
         let Self { terms, expires_in } = self;
-        Ok(TokenIssuer { terms, expires_in, tokens: IssuedTokens::default() })
+        let (environment, tokens) = (environment.clone(), IssuedTokens::default());
+        Ok(TokenIssuer { terms, expires_in, environment, tokens })
     }
 }

@@ -11,7 +11,7 @@ mod request;
 mod side;
 mod tokens;
 
-pub use crate::remote::{Fault, ListenError as StartError};
+pub use crate::remote::{Environment, Fault, ListenError as StartError, NoAnswer};
 pub use builder::Builder;
 pub use fake::TokenServer;
 pub use request::GrantRule;

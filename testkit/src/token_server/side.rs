@@ -12,7 +12,7 @@ use super::{
     request::{GrantRule, Refusal, Request, Terms, check, refused},
     tokens::IssuedTokens,
 };
-use crate::remote::{Admission, Answer, Header, Side, Target};
+use crate::remote::{Admission, Answer, Environment, Header, Side, Target};
 
 /// An endpoint of the token server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +28,7 @@ pub struct TokenIssuer {
     pub(super) terms: Terms,
     /// The lifetime of new tokens in seconds; nothing if answers don't report it, and tokens are valid until revoked.
     pub(super) expires_in: Option<u64>,
+    pub(super) environment: Environment,
     pub(super) tokens: IssuedTokens,
 }
 
@@ -74,7 +75,7 @@ impl Side for TokenIssuer {
     }
 
     fn carry_out(&mut self, _request: &Request) -> Result<Answer, Refusal> {
-        let token = self.tokens.issue(self.expires_in.map(Duration::from_secs));
+        let token = self.tokens.issue(self.expires_in.map(Duration::from_secs), &self.environment);
         // In lower case, as many servers write it: the type is compared without regard to case (section 5.1).
         let mut body = json!({ "access_token": token, "token_type": "bearer" });
         if let Some(seconds) = self.expires_in {

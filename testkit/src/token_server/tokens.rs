@@ -3,10 +3,12 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use uuid::Uuid;
+use tokio::time::Instant;
+
+use crate::remote::Environment;
 
 /// All tokens of a token server; clones share them. `Debug` shows only their number.
 #[derive(Clone, Default)]
@@ -32,8 +34,8 @@ impl IssuedTokens {
         self.all().iter().any(|issued| issued.token == token && issued.is_valid())
     }
 
-    pub(super) fn issue(&self, lifetime: Option<Duration>) -> String {
-        let token = format!("token-{}", Uuid::new_v4().simple());
+    pub(super) fn issue(&self, lifetime: Option<Duration>, environment: &Environment) -> String {
+        let token = format!("token-{}", environment.secret());
         let until = lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime));
         self.all().push(Issued { token: token.clone(), until, revoked: false });
         token

@@ -1,6 +1,6 @@
 //! Finds instances, and checks which callers may see them.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::cloud_foundry::{
@@ -75,9 +75,9 @@ async fn instances_say_what_they_are_and_what_is_being_done_to_them() -> Result<
 async fn a_shared_instance_shares_its_name_too() -> Result<()> {
     let shared = Instance::managed("db");
     let dev = Space::new("dev").instance(Instance::managed("db")).shared(&shared);
-    let guid = dev.guid().to_owned();
     let acme = Organization::new("acme").space(Space::new("prod").instance(shared)).space(dev);
     let it = start_with(FakeCloudFoundry::builder().without_organizations().organization(acme)).await?;
+    let guid = it.cf.space_guid("dev").context("a space")?;
     let found = it.names(&format!("/v3/service_instances?names=db&space_guids={guid}")).await?;
     assert_eq!(found, ["db", "db"]);
     Ok(())

@@ -35,9 +35,8 @@ async fn an_api_key_gets_a_token() -> Result<()> {
 
 #[tokio::test]
 async fn a_trusted_profile_is_taken_on_by_id_or_name() -> Result<()> {
-    let profile = Login::profile("pods", "a-token");
-    let id = profile.profile_id().context("an id")?.to_owned();
-    let it = start_with(FakeIbmCloud::builder().login(profile)).await?;
+    let it = start_with(FakeIbmCloud::builder().login(Login::profile("pods", "a-token"))).await?;
+    let id = it.ibm.profile_id("pods").context("an id")?;
     for profile in [("profile_id", id.as_str()), ("profile_name", "pods")] {
         assert_eq!(it.ask_iam(&[CR_TOKEN, ("cr_token", "a-token"), profile]).await?.0, 200);
     }

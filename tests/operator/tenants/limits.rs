@@ -211,17 +211,17 @@ async fn another_way_of_naming_an_instance_leads_nowhere() {
 }
 
 /// A Cloud Foundry whose login sees two spaces: the provider's, and that of another team.
-async fn two_spaces() -> (FakeCloudFoundry, Space) {
+async fn two_spaces() -> FakeCloudFoundry {
     let theirs = Space::new("theirs").instance(Instance::managed("their-db"));
     let dev = Space::new("dev").instance(Instance::managed(INSTANCE));
-    let acme = Organization::new("acme").space(dev).space(theirs.clone());
+    let acme = Organization::new("acme").space(dev).space(theirs);
     let builder = FakeCloudFoundry::builder().without_organizations().organization(acme);
-    (builder.start().await.unwrap(), theirs)
+    builder.start().await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_of_another_space_looks_as_if_it_were_not_there() {
-    let (foundry, _) = two_spaces().await;
+    let foundry = two_spaces().await;
     let limited = Limited::foundry(&foundry, foundry_spec(&foundry), json!([])).await;
     let attacker = &limited.tenants.attacker;
     let (theirs, nothing) =
@@ -248,7 +248,7 @@ async fn an_instance_of_another_space_looks_as_if_it_were_not_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenants_own_provider_is_confined_to_its_space() {
-    let (foundry, _) = two_spaces().await;
+    let foundry = two_spaces().await;
     let tenants = Tenants::meet(Actor::Editor).await;
     let attacker = &tenants.attacker;
     attacker.add_provider("mine", foundry_spec(&foundry), Some(("cf-login", foundry::password()))).await;
@@ -268,8 +268,8 @@ async fn a_tenants_own_provider_is_confined_to_its_space() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_space_that_is_not_listed_is_out_of_reach() {
-    let (foundry, theirs) = two_spaces().await;
-    let rules = json!([{"cloudFoundry": {"spaces": [theirs.guid()]}}]);
+    let foundry = two_spaces().await;
+    let rules = json!([{"cloudFoundry": {"spaces": [foundry.space_guid("theirs").unwrap()]}}]);
     let limited = Limited::foundry(&foundry, foundry_spec(&foundry), rules).await;
     let attacker = &limited.tenants.attacker;
     let by_guid = json!({"id": foundry.instance_guid(INSTANCE).unwrap()});

@@ -3,7 +3,7 @@
 mod check;
 mod work;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -18,14 +18,16 @@ use super::{
     pace::Pace,
     record::Binding,
 };
+use crate::remote::Environment;
 
 /// Catalog, instances, bindings, and the operations on them.
 pub(super) struct State {
     catalog: Catalog,
     recipe: CredentialsRecipe,
+    environment: Environment,
     pace: Pace,
-    instances: HashMap<String, Instance>,
-    bindings: HashMap<Uuid, Stored>,
+    instances: BTreeMap<String, Instance>,
+    bindings: BTreeMap<Uuid, Stored>,
     last_operations: LastOperations,
     made: u64,
     goes_by_instances: bool,
@@ -43,12 +45,14 @@ impl State {
         recipe: CredentialsRecipe,
         pace: Pace,
         instances: impl IntoIterator<Item = Instance>,
+        environment: Environment,
     ) -> Self {
         let instances = instances.into_iter().map(|instance| (instance.id.clone(), instance)).collect();
-        let (bindings, last_operations) = (HashMap::new(), LastOperations::default());
+        let (bindings, last_operations) = (BTreeMap::new(), LastOperations::default());
         Self {
             catalog,
             recipe,
+            environment,
             pace,
             instances,
             bindings,

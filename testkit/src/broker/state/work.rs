@@ -139,7 +139,7 @@ impl State {
     fn make(&mut self, key: &Key, wish: &Wish, standing: Standing) -> Option<&Binding> {
         let instance = self.instances.get(&key.instance)?;
         self.made += 1;
-        let (credentials, metadata) = self.recipe.make(instance, self.made);
+        let (credentials, metadata) = self.recipe.make(instance, self.made, &self.environment);
         let binding = Binding {
             id: key.id,
             instance: key.instance.clone(),
@@ -152,7 +152,8 @@ impl State {
             orphan: standing == Standing::Orphan,
         };
         let stored = Stored { wish: wish.clone(), binding };
-        Some(&self.bindings.entry(key.id).insert_entry(stored).into_mut().binding)
+        self.bindings.insert(key.id, stored);
+        self.binding(key.id)
     }
 
     fn way(&self, work: Work, accepts_incomplete: bool) -> Way {

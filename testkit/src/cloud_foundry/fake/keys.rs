@@ -19,6 +19,12 @@ impl FakeCloudFoundry {
         self.read(|side| side.state.instance_guid(instance))
     }
 
+    /// The GUID of the first space of this name.
+    #[must_use]
+    pub fn space_guid(&self, name: &str) -> Option<String> {
+        self.read(|side| side.state.space_guid(name))
+    }
+
     /// All keys, oldest first, also keys that are being created or deleted, and keys that failed.
     #[must_use]
     pub fn keys(&self) -> Vec<Key> {

@@ -48,6 +48,11 @@ impl State {
         self.instances().find(known).map(|place| place.instance.guid.clone())
     }
 
+    /// The GUID of the first space of this name.
+    pub(crate) fn space_guid(&self, name: &str) -> Option<String> {
+        self.spaces().find(|(_, space)| space.name == name).map(|(_, space)| space.guid.clone())
+    }
+
     /// Sets the last operation on an instance; returns whether the instance exists.
     pub(crate) fn set_operation(&mut self, name: &str, operation: InstanceOperation) -> bool {
         let found = self.instance_mut(name);

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    super::{answer::accepted, estate::guid, pace::Work},
+    super::{answer::accepted, pace::Work},
     Answer, Answered, ApiError, State,
     show::shown_time,
 };
@@ -46,8 +46,8 @@ impl Stage {
 impl State {
     /// Creates a job for work on a key; returns its GUID.
     pub(super) fn new_job(&mut self, work: Work, key: &str) -> String {
-        let guid = if self.korifi { work.job_of_korifi(key) } else { guid() };
-        let now = Timestamp::now();
+        let guid = if self.korifi { work.job_of_korifi(key) } else { self.environment.guid() };
+        let now = self.environment.now();
         let job = Job {
             guid: guid.clone(),
             work,
@@ -67,12 +67,13 @@ impl State {
 
     /// Moves the open jobs among these to a stage.
     pub(super) fn advance(&mut self, jobs: &[String], stage: &Stage) {
+        let now = self.environment.now();
         for guid in jobs {
             if let Some(job) = self.jobs.get_mut(guid)
                 && job.stage.is_open()
             {
                 job.stage = stage.clone();
-                job.updated_at = Timestamp::now();
+                job.updated_at = now;
             }
         }
     }

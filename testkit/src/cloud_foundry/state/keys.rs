@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{
     super::{
-        estate::{Kind, OperationState, guid},
+        estate::{Kind, OperationState},
         metadata::{self, Metadata},
         operation::Wish,
         pace::Work,
@@ -132,7 +131,7 @@ impl State {
         parameters: Map<String, Value>,
     ) -> String {
         self.asked_for += 1;
-        let (guid, now) = (guid(), Timestamp::now());
+        let (guid, now) = (self.environment.guid(), self.environment.now());
         let key = Key {
             guid: guid.clone(),
             name: name.to_owned(),
@@ -210,10 +209,11 @@ impl State {
         if stored.key.last_operation.is(Work::Delete, OperationState::InProgress) {
             return Err(ApiError::unprocessable("The service binding is being deleted"));
         }
+        let now = self.environment.now();
         let stored = self.stored_mut(guid).ok_or_else(no_key)?;
         metadata::merge(&mut stored.key.labels, &change.labels);
         metadata::merge(&mut stored.key.annotations, &change.annotations);
-        stored.updated_at = Timestamp::now();
+        stored.updated_at = now;
         let stored = self.stored(guid).ok_or_else(no_key)?;
         Ok(Answer::ok(self.show_key(stored)))
     }

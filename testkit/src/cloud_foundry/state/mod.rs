@@ -8,7 +8,7 @@ mod lists;
 mod show;
 mod work;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -22,7 +22,7 @@ use super::{
     record::{Key, UnderWay},
     uaa::Session,
 };
-use crate::broker::CredentialsRecipe;
+use crate::{broker::CredentialsRecipe, remote::Environment};
 
 /// Organizations, spaces, instances, keys, and the work on keys.
 pub(super) struct State {
@@ -32,6 +32,7 @@ pub(super) struct State {
     uaa: String,
     organizations: Vec<Organization>,
     recipe: CredentialsRecipe,
+    pub environment: Environment,
     pub pace: Pace,
     /// The limit of resources on a page, whatever a client requests.
     pub page_limit: Option<usize>,
@@ -43,10 +44,11 @@ pub(super) struct State {
     pub max_total_results: Option<usize>,
     /// By number, so oldest first.
     keys: BTreeMap<u64, Stored>,
-    numbers: HashMap<String, u64>,
-    jobs: HashMap<String, Job>,
+    numbers: BTreeMap<String, u64>,
+    jobs: BTreeMap<String, Job>,
     asked_for: u64,
     made: u64,
+    begun: u64,
 }
 
 /// A key with details that tests do not see.
@@ -75,23 +77,25 @@ impl State {
         organizations: Vec<Organization>,
         recipe: CredentialsRecipe,
         pace: Pace,
-        page_limit: Option<usize>,
+        environment: Environment,
     ) -> Self {
         Self {
             api,
             uaa,
             organizations,
             recipe,
+            environment,
             pace,
-            page_limit,
+            page_limit: None,
             one_at_a_time: false,
             korifi: false,
             max_total_results: None,
             keys: BTreeMap::new(),
-            numbers: HashMap::new(),
-            jobs: HashMap::new(),
+            numbers: BTreeMap::new(),
+            jobs: BTreeMap::new(),
             asked_for: 0,
             made: 0,
+            begun: 0,
         }
     }
 
@@ -148,7 +152,7 @@ impl State {
     /// All current work, oldest first.
     pub(super) fn under_way(&self) -> Vec<UnderWay> {
         let mut open: Vec<_> = self.keys.values().filter_map(Stored::under_way).collect();
-        open.sort_by_key(|(since, _)| *since);
+        open.sort_by_key(|(number, _)| *number);
         open.into_iter().map(|(_, open)| open).collect()
     }
 
@@ -173,6 +177,6 @@ impl State {
         // The broker behind the Cloud Controller does not depend on the plan here.
         let instance =
             crate::broker::Instance { name: name.to_owned(), ..crate::broker::Instance::new(guid, "", "") };
-        self.recipe.make(&instance, self.made).0
+        self.recipe.make(&instance, self.made, &self.environment).0
     }
 }

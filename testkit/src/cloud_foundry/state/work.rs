@@ -23,18 +23,18 @@ pub(super) struct Effort {
     pub jobs: Vec<String>,
     /// The jobs of the creation that this deletion overtook.
     pub overtaken: Vec<String>,
-    since: Timestamp,
+    /// 1 for the first work of the Cloud Controller, 2 for the next one.
+    number: u64,
 }
 
 impl Effort {
     pub(super) fn new(work: Work, pace: Pace, job: String, overtaken: Vec<String>) -> Self {
-        let since = Timestamp::now();
-        Self { work, pace, looks: 0, started: false, jobs: vec![job], overtaken, since }
+        Self { work, pace, looks: 0, started: false, jobs: vec![job], overtaken, number: 0 }
     }
 }
 
 impl Stored {
-    pub(super) fn under_way(&self) -> Option<(Timestamp, UnderWay)> {
+    pub(super) fn under_way(&self) -> Option<(u64, UnderWay)> {
         let effort = self.effort.as_ref()?;
         let open = UnderWay {
             work: effort.work,
@@ -43,19 +43,21 @@ impl Stored {
             job: effort.jobs.first().cloned().unwrap_or_default(),
             looks: effort.looks,
         };
-        Some((effort.since, open))
+        Some((effort.number, open))
     }
 
-    fn set(&mut self, work: Work, state: OperationState, description: &str) {
+    fn set(&mut self, work: Work, state: OperationState, description: &str, now: Timestamp) {
         self.key.last_operation =
             LastOperation { description: description.into(), ..LastOperation::new(work, state) };
-        self.updated_at = Timestamp::now();
+        self.updated_at = now;
     }
 }
 
 impl State {
     /// Begins work on a key, and ends it at once if it takes no time.
     pub(super) fn begin(&mut self, guid: &str, effort: Effort) {
+        self.begun += 1;
+        let effort = Effort { number: self.begun, ..effort };
         let takes_time = effort.pace.takes_time(effort.work);
         if let Some(stored) = self.stored_mut(guid) {
             stored.effort = Some(effort);
@@ -93,11 +95,12 @@ impl State {
             self.reject(guid);
             return;
         }
+        let now = self.environment.now();
         let Some(stored) = self.stored_mut(guid) else { return };
         let Some(effort) = stored.effort.as_mut() else { return };
         effort.started = true;
         let (work, jobs) = (effort.work, effort.jobs.clone());
-        stored.set(work, OperationState::InProgress, "");
+        stored.set(work, OperationState::InProgress, "", now);
         self.advance(&jobs, &Stage::Polling);
     }
 
@@ -133,7 +136,8 @@ impl State {
         let effort = self.stored_mut(guid)?.effort.take()?;
         if !effort.overtaken.is_empty() {
             let overtaken = Effort::new(Work::Create, effort.pace, String::new(), Vec::new());
-            let overtaken = Effort { jobs: effort.overtaken.clone(), started: true, ..overtaken };
+            let overtaken =
+                Effort { jobs: effort.overtaken.clone(), started: true, number: effort.number, ..overtaken };
             self.stored_mut(guid)?.effort = Some(overtaken);
         }
         Some((effort.work, effort.jobs))
@@ -162,18 +166,20 @@ impl State {
             .map(|place| (place.instance.guid.clone(), place.instance.name.clone()));
         let Some((instance, name)) = name else { return };
         let credentials = self.make_credentials(&instance, &name);
+        let now = self.environment.now();
         if let Some(stored) = self.stored_mut(guid) {
             stored.key.credentials = Some(credentials);
-            stored.set(Work::Create, OperationState::Succeeded, "");
+            stored.set(Work::Create, OperationState::Succeeded, "", now);
         }
         self.advance(&effort.jobs, &Stage::Complete);
     }
 
     /// Lets the work on a key fail; returns whether there was any.
     pub(crate) fn fail(&mut self, guid: &str, detail: &str) -> bool {
+        let now = self.environment.now();
         let Some(stored) = self.stored_mut(guid) else { return false };
         let Some(effort) = stored.effort.take() else { return false };
-        stored.set(effort.work, OperationState::Failed, detail);
+        stored.set(effort.work, OperationState::Failed, detail, now);
         let error = ApiError::unable_to_perform(effort.work.of_the_broker(), detail);
         self.advance(&effort.jobs, &Stage::Failed(error.clone()));
         self.advance(&effort.overtaken, &Stage::Failed(error));

@@ -3,22 +3,20 @@
 mod login;
 mod request;
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::http::{
     HeaderMap, StatusCode,
     header::{AUTHORIZATION, CACHE_CONTROL, HeaderValue, WWW_AUTHENTICATE},
 };
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::{
     answer::{Answer, ApiError, Refusal},
     record::Rule,
 };
-use crate::remote::{Tokens, Worth, reading::bearer};
+use crate::remote::{Environment, Tokens, Worth, reading::bearer};
 use login::{Access, LoginKind};
 pub(super) use request::GrantRequest;
 use request::{Asked, refused};
@@ -58,18 +56,30 @@ pub(super) struct Uaa {
     logins: Vec<Login>,
     tokens: Tokens,
     /// Assertions, each with its user.
-    assertions: HashMap<String, String>,
+    assertions: BTreeMap<String, String>,
     pub lifetime: Duration,
     pub refresh_tokens: RefreshTokens,
-    granted: HashMap<Grant, usize>,
+    granted: BTreeMap<Grant, usize>,
     /// The times of each user's wrong passwords.
-    failures: HashMap<String, Vec<Instant>>,
+    failures: BTreeMap<String, Vec<Instant>>,
 }
 
 impl Uaa {
-    pub(super) fn new(logins: Vec<Login>, lifetime: Duration, refresh_tokens: RefreshTokens) -> Self {
-        let (tokens, assertions, granted) = (Tokens::default(), HashMap::new(), HashMap::new());
-        Self { logins, tokens, assertions, lifetime, refresh_tokens, granted, failures: HashMap::new() }
+    pub(super) fn new(
+        logins: Vec<Login>,
+        lifetime: Duration,
+        refresh_tokens: RefreshTokens,
+        environment: Environment,
+    ) -> Self {
+        Self {
+            logins,
+            tokens: Tokens::none(environment),
+            assertions: BTreeMap::new(),
+            lifetime,
+            refresh_tokens,
+            granted: BTreeMap::new(),
+            failures: BTreeMap::new(),
+        }
     }
 
     /// The session of the token in a call of the Cloud Controller.
@@ -234,7 +244,7 @@ impl Uaa {
     /// Creates an assertion for a user, in the shape of a JWT.
     pub(super) fn assert(&mut self, user: &str) -> String {
         // The fake needs only a unique text in that shape.
-        let assertion = Tokens::default().issue(user, self.lifetime, &claims(user));
+        let assertion = self.tokens.jwt(self.lifetime, &claims(user));
         self.assertions.insert(assertion.clone(), user.to_owned());
         assertion
     }

@@ -30,7 +30,7 @@ const PARAMETERS: [&str; 10] = [
 ];
 
 /// The grants of the UAA.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Grant {
     /// A user's name and password.
     Password,

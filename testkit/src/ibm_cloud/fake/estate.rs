@@ -20,7 +20,7 @@ impl FakeIbmCloud {
     /// The GUID of an instance.
     #[must_use]
     pub fn instance_guid(&self, instance: &str) -> Option<String> {
-        self.read(|side| side.state.instance_named(instance).map(|instance| instance.guid().to_owned()))
+        self.read(|side| side.state.instance_named(instance).map(|instance| instance.guid.clone()))
     }
 
     /// The CRN of an instance.

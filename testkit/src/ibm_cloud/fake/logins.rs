@@ -15,6 +15,12 @@ impl FakeIbmCloud {
         self.read(|side| side.iam.iam_id(login))
     }
 
+    /// The id of a trusted profile; nothing if the login does not exist or is not a profile.
+    #[must_use]
+    pub fn profile_id(&self, login: &str) -> Option<String> {
+        self.read(|side| side.iam.profile_id(login))
+    }
+
     /// The number of tokens that IAM has issued for this grant.
     #[must_use]
     pub fn granted(&self, grant: Grant) -> usize {

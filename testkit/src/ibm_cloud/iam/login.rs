@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use uuid::Uuid;
+use crate::remote::Environment;
 
 /// A user with an API key, or a trusted profile. `Debug` omits the secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,13 +38,13 @@ pub enum Access {
 impl Login {
     /// A user with this name and an API key.
     pub fn api_key(name: impl Into<String>, api_key: impl Into<String>) -> Self {
-        let kind = LoginKind::Identity { iam_id: format!("IBMid-{}", Uuid::new_v4().simple()) };
+        let kind = LoginKind::Identity { iam_id: String::new() };
         Self { kind, name: name.into(), secret: api_key.into(), access: Access::Full }
     }
 
     /// A trusted profile with this name, and the token of the compute resource that may assume it.
     pub fn profile(name: impl Into<String>, compute_resource_token: impl Into<String>) -> Self {
-        let kind = LoginKind::Profile { id: format!("Profile-{}", Uuid::new_v4()) };
+        let kind = LoginKind::Profile { id: String::new() };
         Self { kind, ..Self::api_key(name, compute_resource_token) }
     }
 
@@ -54,9 +54,16 @@ impl Login {
         self
     }
 
+    /// Assigns its id, as IBM Cloud does when it creates the login.
+    pub(in super::super) fn assign_id(&mut self, environment: &Environment) {
+        match &mut self.kind {
+            LoginKind::Identity { iam_id } => *iam_id = format!("IBMid-{}", environment.secret()),
+            LoginKind::Profile { id } => *id = format!("Profile-{}", environment.guid()),
+        }
+    }
+
     /// The id of the trusted profile; `None` if this is not a profile.
-    #[must_use]
-    pub fn profile_id(&self) -> Option<&str> {
+    pub(super) fn profile_id(&self) -> Option<&str> {
         match &self.kind {
             LoginKind::Profile { id } => Some(id),
             LoginKind::Identity { .. } => None,

@@ -3,10 +3,7 @@
 mod login;
 mod request;
 
-use std::{
-    collections::HashMap,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
@@ -16,7 +13,7 @@ use super::{
     record::Rule,
     route::Route,
 };
-use crate::remote::{Tokens, Worth, reading::bearer};
+use crate::remote::{Environment, Tokens, Worth, reading::bearer};
 pub(super) use request::GrantRequest;
 use request::Profile;
 
@@ -34,15 +31,22 @@ pub(super) struct Session {
 
 pub(super) struct Iam {
     account: String,
+    environment: Environment,
     logins: Vec<Login>,
     tokens: Tokens,
     pub lifetime: Duration,
-    granted: HashMap<Grant, usize>,
+    granted: BTreeMap<Grant, usize>,
 }
 
 impl Iam {
-    pub(super) fn new(account: String, logins: Vec<Login>, lifetime: Duration) -> Self {
-        Self { account, logins, tokens: Tokens::default(), lifetime, granted: HashMap::new() }
+    pub(super) fn new(
+        account: String,
+        logins: Vec<Login>,
+        lifetime: Duration,
+        environment: Environment,
+    ) -> Self {
+        let (tokens, granted) = (Tokens::none(environment.clone()), BTreeMap::new());
+        Self { account, environment, logins, tokens, lifetime, granted }
     }
 
     /// The session of the token in a call.
@@ -94,13 +98,12 @@ impl Iam {
     }
 
     fn hand_out(&mut self, login: &str) -> Answer {
-        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Answer::ok(json!({
             "access_token": self.issue(login),
             "refresh_token": "not_supported",
             "token_type": "Bearer",
             "expires_in": self.lifetime.as_secs(),
-            "expiration": (epoch + self.lifetime).as_secs(),
+            "expiration": (self.environment.epoch() + self.lifetime).as_secs(),
             "scope": "ibm openid",
         }))
     }
@@ -134,6 +137,11 @@ impl Iam {
     /// IAM's id of a login.
     pub(super) fn iam_id(&self, login: &str) -> Option<String> {
         self.find(login).map(Login::iam_id)
+    }
+
+    /// The id of a trusted profile.
+    pub(super) fn profile_id(&self, login: &str) -> Option<String> {
+        self.find(login)?.profile_id().map(str::to_owned)
     }
 
     /// All tokens so far.

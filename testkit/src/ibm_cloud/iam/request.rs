@@ -16,7 +16,7 @@ const PARAMETERS: [&str; 6] =
     ["grant_type", "apikey", "cr_token", "profile_id", "profile_name", "response_type"];
 
 /// The grants of IAM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Grant {
     /// An API key.
     ApiKey,

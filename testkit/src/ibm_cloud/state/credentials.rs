@@ -1,7 +1,6 @@
 //! The credentials of keys.
 
 use serde_json::{Map, Value, json};
-use uuid::Uuid;
 
 use super::{
     super::{
@@ -9,7 +8,7 @@ use super::{
         iam::{Access, Session},
         quirks::Redaction,
     },
-    Key, State, uuid,
+    Key, State,
 };
 
 const SERVICE_KEY: &str = "service_key";
@@ -18,26 +17,30 @@ impl State {
     /// Creates the credentials of a key: those of its service, and those of its service ID. Without a named service ID,
     /// IBM Cloud creates one for the key. The fake only names it in the credentials.
     pub(super) fn make_credentials(&mut self, instance: &Instance, key: &Key) -> Map<String, Value> {
+        let environment = self.environment.clone();
         let mut credentials = self.service_credentials(instance, key.number);
         if instance.is_auditing {
             credentials.clear();
-            let service_key = self.service_keys.entry(instance.guid.clone()).or_insert_with(secret);
+            let service_key =
+                self.service_keys.entry(instance.guid.clone()).or_insert_with(|| environment.secret());
             credentials.insert(SERVICE_KEY.into(), json!(service_key));
         }
         if key.parameters.get("HMAC") == Some(&Value::Bool(true)) {
-            let hmac = json!({ "access_key_id": secret(), "secret_access_key": secret() });
+            let hmac =
+                json!({ "access_key_id": environment.secret(), "secret_access_key": environment.secret() });
             credentials.insert("cos_hmac_keys".into(), hmac);
         }
         if !instance.has_roles() {
             return credentials;
         }
         let own = || {
-            format!("crn:v1:bluemix:public:iam-identity::a/{}::serviceid:ServiceId-{}", self.account, uuid())
+            let id = environment.guid();
+            format!("crn:v1:bluemix:public:iam-identity::a/{}::serviceid:ServiceId-{id}", self.account)
         };
         let of_iam = [
-            ("apikey", json!(secret())),
+            ("apikey", json!(environment.secret())),
             ("iam_apikey_description", json!(format!("Auto-generated for key {}", key.crn))),
-            ("iam_apikey_id", json!(format!("ApiKey-{}", uuid()))),
+            ("iam_apikey_id", json!(format!("ApiKey-{}", environment.guid()))),
             ("iam_apikey_name", json!(key.name)),
             ("iam_serviceid_crn", json!(key.service_id().map_or_else(own, str::to_owned))),
         ];
@@ -52,7 +55,7 @@ impl State {
             name: instance.name.clone(),
             ..crate::broker::Instance::new(&instance.guid, "", "")
         };
-        self.recipe.make(&instance, number).0
+        self.recipe.make(&instance, number, &self.environment).0
     }
 
     /// The credentials of a key in a look-up or list.
@@ -83,7 +86,7 @@ impl State {
 
     /// The `service_key` of an auditing instance, also after the deletion of its keys.
     pub(crate) fn service_key(&self, instance: &str) -> Option<String> {
-        self.service_keys.get(self.instance_named(instance)?.guid()).cloned()
+        self.service_keys.get(&self.instance_named(instance)?.guid).cloned()
     }
 }
 
@@ -98,8 +101,4 @@ fn credentials_for(session: &Session, key: &Key) -> Map<String, Value> {
 
 fn redacted(word: &str) -> Value {
     json!({ "REDACTED": word })
-}
-
-fn secret() -> String {
-    Uuid::new_v4().simple().to_string()
 }

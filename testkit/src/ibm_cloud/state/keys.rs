@@ -15,7 +15,7 @@ use super::{
     },
     Answer, Answered, NO_CONTENT, Refusal, State, Stored,
     instances::RESOURCE_GROUP,
-    may_change, may_read, shown_time, uuid,
+    may_change, may_read, shown_time,
 };
 
 /// The path of the keys.
@@ -99,7 +99,7 @@ impl State {
         parameters: Map<String, Value>,
         by: &str,
     ) -> u64 {
-        let (number, guid) = (self.next_number(), uuid());
+        let (number, guid) = (self.next_number(), self.environment.guid());
         let mut key = Key {
             crn: instance.key_crn(&self.account, &guid),
             guid,
@@ -112,7 +112,7 @@ impl State {
             removed: false,
         };
         key.credentials = self.make_credentials(instance, &key);
-        self.keys.insert(number, Stored::new(key, by));
+        self.keys.insert(number, Stored::new(key, by, self.environment.now()));
         number
     }
 
@@ -139,12 +139,13 @@ impl State {
         let route = Route::RenameKey;
         may_change(route, session)?;
         let not_found = || Refusal::not_found(route, "resource key", id);
+        let now = self.environment.now();
         let stored = self.stored_key_mut(id).ok_or_else(not_found)?;
         if stored.thing.removed {
             return Err(gone(id));
         }
         name.clone_into(&mut stored.thing.name);
-        stored.touch(&session.iam_id);
+        stored.touch(&session.iam_id, now);
         let stored = self.stored_key(id).ok_or_else(not_found)?;
         Ok(Answer::ok(self.show_key(stored, self.visible_credentials(stored, session))))
     }
@@ -152,14 +153,14 @@ impl State {
     pub(super) fn delete_key(&mut self, id: &str, session: &Session) -> Answered {
         let route = Route::DeleteKey;
         may_change(route, session)?;
-        let forgets = self.quirks.forgets_removed;
+        let (forgets, now) = (self.quirks.forgets_removed, self.environment.now());
         let not_found = || Refusal::not_found(route, "resource key", id);
         let stored = self.stored_key_mut(id).ok_or_else(not_found)?;
         if stored.thing.removed {
             return Err(if forgets { not_found() } else { gone(id) });
         }
         stored.thing.removed = true;
-        stored.touch(&session.iam_id);
+        stored.touch(&session.iam_id, now);
         Ok(NO_CONTENT)
     }
 
@@ -236,11 +237,12 @@ impl State {
 
     /// Deletes a key without a call; returns whether it was live.
     pub(crate) fn forget_key(&mut self, guid: &str) -> bool {
+        let now = self.environment.now();
         let Some(stored) = self.stored_key_mut(guid).filter(|stored| !stored.thing.removed) else {
             return false;
         };
         stored.thing.removed = true;
-        stored.touch("IBMid-somebody");
+        stored.touch("IBMid-somebody", now);
         true
     }
 }

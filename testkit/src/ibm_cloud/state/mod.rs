@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use jiff::Timestamp;
-use uuid::Uuid;
 
 use self::pages::Pages;
 use super::{
@@ -26,13 +25,14 @@ use super::{
     record::{Key, Policy, Rule, ServiceId},
     route::Route,
 };
-use crate::broker::CredentialsRecipe;
+use crate::{broker::CredentialsRecipe, remote::Environment};
 
 /// Instances, keys, service IDs and policies.
 pub(super) struct State {
     pub account: String,
     instances: Vec<Instance>,
     recipe: CredentialsRecipe,
+    environment: Environment,
     pub quirks: Quirks,
     pub service_id_limit: Option<usize>,
     /// The `service_key` of each auditing instance, by the GUID of the instance.
@@ -57,13 +57,13 @@ struct Stored<T> {
 }
 
 impl<T> Stored<T> {
-    fn new(thing: T, created_by: &str) -> Self {
-        let (created_at, created_by) = (Timestamp::now(), created_by.to_owned());
+    fn new(thing: T, created_by: &str, created_at: Timestamp) -> Self {
+        let created_by = created_by.to_owned();
         Self { thing, created_at, created_by, updated: None, hidden: 0 }
     }
 
-    fn touch(&mut self, by: &str) {
-        self.updated = Some((Timestamp::now(), by.to_owned()));
+    fn touch(&mut self, by: &str, now: Timestamp) {
+        self.updated = Some((now, by.to_owned()));
     }
 
     fn updated_at(&self) -> Timestamp {
@@ -83,18 +83,20 @@ impl State {
         instances: Vec<Instance>,
         recipe: CredentialsRecipe,
         quirks: Quirks,
+        environment: Environment,
     ) -> Self {
         Self {
             account,
             instances,
             recipe,
+            pages: Pages::none(environment.clone()),
+            environment,
             quirks,
             service_id_limit: None,
             service_keys: BTreeMap::new(),
             keys: BTreeMap::new(),
             service_ids: BTreeMap::new(),
             policies: BTreeMap::new(),
-            pages: Pages::default(),
             made: 0,
         }
     }
@@ -155,11 +157,6 @@ fn may_change(route: Route, session: &Session) -> Result<(), Refusal> {
 }
 
 const NO_CONTENT: Answer = Answer::bare(StatusCode::NO_CONTENT);
-
-/// A new UUID as text.
-fn uuid() -> String {
-    Uuid::new_v4().to_string()
-}
 
 /// A timestamp in the form of both hosts: in UTC, with milliseconds.
 fn shown_time(timestamp: Timestamp) -> String {

@@ -1,17 +1,17 @@
 //! Pages of lists, and the tokens that request the next ones.
 
-use std::collections::HashMap;
-
-use uuid::Uuid;
+use std::collections::BTreeMap;
 
 use super::super::{answer::Refusal, record::Rule, route::Route};
-use crate::remote::reading::Parameters;
+use crate::remote::{Environment, reading::Parameters};
 
 const MOST: usize = 100;
 
 /// The position that each issued token stands for.
-#[derive(Default)]
-pub(super) struct Pages(HashMap<String, Place>);
+pub(super) struct Pages {
+    environment: Environment,
+    by_token: BTreeMap<String, Place>,
+}
 
 /// A position in a list.
 #[derive(Clone)]
@@ -45,6 +45,10 @@ pub(super) struct Page<T> {
 }
 
 impl Pages {
+    pub(super) const fn none(environment: Environment) -> Self {
+        Self { environment, by_token: BTreeMap::new() }
+    }
+
     /// The page that a query requests. By the documentation, a query with a token ignores all other parameters.
     pub(super) fn read(
         &self,
@@ -54,7 +58,7 @@ impl Pages {
         words: &Words,
     ) -> Result<Asked, Refusal> {
         if let Some(token) = query.get(words.token) {
-            let place = self.0.get(token).filter(|place| place.list == list);
+            let place = self.by_token.get(token).filter(|place| place.list == list);
             return place.map(|place| place.asked.clone()).ok_or_else(|| {
                 let detail = format!("`{}` is no token of a page of this list", words.token);
                 Refusal::bad_request(route, Rule::Page, detail)
@@ -85,9 +89,9 @@ impl Pages {
         let mut left: Vec<(u64, T)> = things.skip_while(|(number, _)| *number <= asked.after).collect();
         let rest = left.split_off(limit.min(left.len()));
         let next = left.last().filter(|_| !rest.is_empty()).map(|(last, _)| {
-            let token = Uuid::new_v4().simple().to_string();
+            let token = self.environment.secret();
             let asked = Asked { after: *last, ..asked };
-            self.0.insert(token.clone(), Place { list: list.to_owned(), asked });
+            self.by_token.insert(token.clone(), Place { list: list.to_owned(), asked });
             token
         });
         Page { things: left.into_iter().map(|(_, thing)| thing).collect(), limit, next }

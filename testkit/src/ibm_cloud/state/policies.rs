@@ -11,7 +11,7 @@ use super::{
         record::{Policy, Rule},
         route::Route,
     },
-    Answer, Answered, NO_CONTENT, Refusal, State, Stored, may_change, may_read, shown_time, uuid,
+    Answer, Answered, NO_CONTENT, Refusal, State, Stored, may_change, may_read, shown_time,
 };
 use crate::remote::reading::Parameters;
 
@@ -57,8 +57,8 @@ impl State {
         }
         let number = self.next_number();
         let description = wish.description.clone();
-        let policy = Policy { id: uuid(), iam_id, roles, resource, description, number };
-        self.policies.insert(number, Stored::new(policy, &session.iam_id));
+        let policy = Policy { id: self.environment.guid(), iam_id, roles, resource, description, number };
+        self.policies.insert(number, Stored::new(policy, &session.iam_id, self.environment.now()));
         Ok(Answer::new(StatusCode::CREATED, self.show_policy(&self.policies[&number])))
     }
 

@@ -13,7 +13,7 @@ use super::{
     },
     Answer, Answered, NO_CONTENT, Refusal, State, Stored, may_change, may_read,
     pages::{Page, Words},
-    shown_time, uuid,
+    shown_time,
 };
 use crate::remote::reading::Parameters;
 
@@ -68,7 +68,7 @@ impl State {
 
     fn insert_service_id(&mut self, name: &str, description: &str, by: &str) -> u64 {
         let number = self.next_number();
-        let id = format!("ServiceId-{}", uuid());
+        let id = format!("ServiceId-{}", self.environment.guid());
         let made = ServiceId {
             iam_id: format!("iam-{id}"),
             crn: format!("crn:v1:bluemix:public:iam-identity::a/{}::serviceid:{id}", self.account),
@@ -77,7 +77,7 @@ impl State {
             description: description.to_owned(),
             number,
         };
-        self.service_ids.insert(number, Stored::new(made, by));
+        self.service_ids.insert(number, Stored::new(made, by, self.environment.now()));
         number
     }
 

@@ -1,0 +1,7 @@
+//! The fakes without sockets answer as the fakes on sockets do, and repeat themselves with the same seed.
+
+mod client;
+
+mod gates;
+mod hosts;
+mod repetition;
