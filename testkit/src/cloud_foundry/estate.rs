@@ -1,4 +1,5 @@
-//! The organizations, their spaces, and the service instances in these, at the start of the fake.
+//! The organizations, their spaces, and the service instances in these, at the start of the fake. The fake assigns
+//! their GUIDs when it starts.
 
 use std::collections::BTreeMap;
 

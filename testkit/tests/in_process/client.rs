@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use axum::body::Body;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{Request, Response};
@@ -110,11 +110,12 @@ pub fn path(id: Uuid) -> String {
 pub struct Transcript(pub Vec<String>);
 
 impl Transcript {
-    /// Calls a fake, records the answer, and returns its body.
+    /// Calls a fake, records the answer, checks its status, and returns its body.
     pub async fn send(
         &mut self,
         call: impl AsyncFnOnce(Request<Bytes>) -> Result<Response<Body>, NoAnswer>,
         request: RequestBuilder,
+        status: u16,
     ) -> Result<Value> {
         // Lifetimes and timestamps show the clock only if time passes between the calls.
         tokio::time::sleep(Duration::from_secs(7)).await;
@@ -124,9 +125,7 @@ impl Transcript {
         let body = axum::body::to_bytes(body, usize::MAX).await?;
         let text = String::from_utf8_lossy(&body);
         self.0.push(format!("{called}: {} {:?} {text}", head.status, head.headers));
-        if head.status.is_client_error() || head.status.is_server_error() {
-            bail!("{called} failed: {text}");
-        }
+        ensure!(head.status.as_u16() == status, "{called}: {} {text}", head.status);
         let location = head.headers.get("location").and_then(|value| value.to_str().ok());
         Ok(serde_json::from_slice(&body).unwrap_or_else(|_| json!({ "location": location })))
     }

@@ -1,6 +1,8 @@
-//! Which calls a fake in this process answers, and how it ends.
+//! The hosts of a fake in this process, its limit of requests, and its end.
 
-use anyhow::Result;
+use std::{num::NonZeroU32, time::Duration};
+
+use anyhow::{Context, Result};
 use http::{Request, Uri};
 use hyper::body::Bytes;
 use testkit::{
@@ -48,6 +50,23 @@ fn a_fake_without_faults_late_calls_and_violations_can_be_dropped() -> Result<()
         assert_eq!(broker.release_late(), 1);
         assert_eq!(broker.take_violations().len(), 1);
         drop(broker);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_limit_of_requests_follows_the_paused_clock() -> Result<()> {
+    simulate(async {
+        let limit = NonZeroU32::new(1).context("not zero")?;
+        let broker = FakeBroker::builder().limit(limit).in_process("broker.example")?;
+        let client = http_client()?;
+        let calls = BrokerCalls { broker: &broker, client: &client };
+        for (wait, status) in [(0, 201), (0, 429), (1, 201)] {
+            tokio::time::sleep(Duration::from_secs(wait)).await;
+            let bind = calls.bind(Uuid::from_u128(broker.calls().len() as u128))?;
+            assert_eq!(broker.call(plain(bind)?).await?.status(), status);
+        }
+        assert_eq!(broker.take_violations().len(), 1);
         Ok(())
     })
 }

@@ -2,6 +2,7 @@
 
 mod client;
 
+mod faults;
 mod gates;
 mod hosts;
 mod repetition;

@@ -16,9 +16,10 @@ pub struct Login {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum LoginKind {
-    /// The secret is an API key.
+    /// The secret is an API key. The id is assigned at the start of the fake.
     Identity { iam_id: String },
-    /// The secret is the token of the compute resource that may assume the profile.
+    /// The secret is the token of the compute resource that may assume the profile. The id is assigned at the start of
+    /// the fake.
     Profile { id: String },
 }
 
