@@ -1,9 +1,12 @@
 //! The client for the API server. It counts requests, records the activity of the watches, and passes answers through
-//! the guard in `runtime::answers`.
+//! the guard in `runtime::answers`. No request waits for ever.
 
 use std::{
+    future::Future,
+    io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -14,7 +17,7 @@ use kube::{
     Client, Config,
     client::{Body as RequestBody, ClientBuilder},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tower::{BoxError, Layer, Service};
 
 use super::{
@@ -23,6 +26,10 @@ use super::{
     metrics::ApiRequest,
     watches::WatchActivity,
 };
+
+/// The longest time until an answer begins, and until it has ended unless it is a watch. The API server itself gives up
+/// most requests after a minute. The silence of a watch that has begun is limited by kube's watcher.
+const LONGEST_ANSWER: Duration = Duration::from_secs(90);
 
 /// Creates a client that counts its requests. Its answers pass the guard in `runtime::answers`.
 ///
@@ -68,15 +75,15 @@ impl<S, B> Service<Request<RequestBody>> for ObservedService<S>
 where
     S: Service<Request<RequestBody>, Response = Response<B>>,
     S::Future: Send + 'static,
-    S::Error: Send + 'static,
+    S::Error: Into<BoxError> + Send + 'static,
     B: Send + 'static,
 {
     type Response = Response<GuardedBody<ObservedBody<B>>>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context).map_err(Into::into)
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
@@ -86,13 +93,18 @@ where
         let (metrics, began) = (self.metrics.clone(), Instant::now());
         let answer = self.inner.call(request);
         async move {
-            let answer = answer.await;
+            let answer = match timeout(LONGEST_ANSWER, answer).await {
+                Ok(answer) => answer.map_err(Into::into),
+                Err(_) => Err(late().into()),
+            };
             if answer.is_ok() {
                 activity.iter().for_each(WatchActivity::touch);
             }
             let status = answer.as_ref().ok().map(|response| response.status().as_u16());
             metrics.count_api_request(asked, status, began.elapsed());
-            Ok(guarded(asked, answer?.map(|body| ObservedBody { body, activity })))
+            let left = LONGEST_ANSWER.saturating_sub(began.elapsed());
+            let deadline = (asked.verb != "watch").then(|| Box::pin(sleep(left)));
+            Ok(guarded(asked, answer?.map(|body| ObservedBody { body, activity, deadline })))
         }
         .boxed()
     }
@@ -112,21 +124,39 @@ impl<S> ObservedService<S> {
 struct ObservedBody<B> {
     body: B,
     activity: Option<WatchActivity>,
+    /// The time at which the whole answer must have arrived.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl<B: Body + Unpin> Body for ObservedBody<B> {
+/// The failure of a request whose answer takes too long.
+fn late() -> io::Error {
+    let message = format!("the API server did not answer within {} s", LONGEST_ANSWER.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, message)
+}
+
+impl<B> Body for ObservedBody<B>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
     type Data = B::Data;
-    type Error = B::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
+        if polled.is_pending()
+            && let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Some(Err(late().into())));
+        }
         if let (Poll::Ready(Some(Ok(_))), Some(activity)) = (&polled, &self.activity) {
             activity.touch();
         }
-        polled
+        polled.map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -174,7 +204,7 @@ fn is_part_of_a_namespace(segment: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{io, thread, time::Duration};
+    use std::thread;
 
     use futures::future;
     use rstest::rstest;
@@ -251,5 +281,58 @@ mod tests {
     async fn another_request_is_no_sign_of_life(#[case] uri: &str) {
         let (_, silence) = silence_after(uri).await;
         assert!(silence >= Duration::from_millis(50), "{silence:?}");
+    }
+
+    /// An API server that accepts requests and never answers, or begins an answer and never ends it.
+    #[derive(Clone, Copy)]
+    struct Silent {
+        begins: bool,
+    }
+
+    /// A body that never ends.
+    struct Endless;
+
+    impl Body for Endless {
+        type Data = Bytes;
+        type Error = io::Error;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+            Poll::Pending
+        }
+    }
+
+    impl Service<Request<RequestBody>> for Silent {
+        type Response = Response<Endless>;
+        type Error = io::Error;
+        type Future = BoxFuture<'static, io::Result<Response<Endless>>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<RequestBody>) -> Self::Future {
+            if self.begins { future::ok(Response::new(Endless)).boxed() } else { future::pending().boxed() }
+        }
+    }
+
+    #[rstest]
+    #[case::a_list_that_does_not_begin(false, "/api/v1/secrets?limit=50", true)]
+    #[case::a_list_that_does_not_end(true, "/api/v1/secrets?limit=50", true)]
+    #[case::a_watch_that_does_not_begin(false, "/api/v1/secrets?watch=true", true)]
+    #[case::a_watch_that_is_silent(true, "/api/v1/secrets?watch=true", false)]
+    #[tokio::test(start_paused = true)]
+    async fn no_request_waits_for_ever(#[case] begins: bool, #[case] uri: &str, #[case] ends: bool) {
+        let client = client_over(Silent { begins }, &Metrics::default());
+        let request = Request::get(uri).body(RequestBody::empty()).unwrap();
+        let asked = async {
+            let answer = client.send(request).await?;
+            answer.into_body().collect_bytes().await
+        };
+        let outcome = timeout(2 * LONGEST_ANSWER, asked).await;
+        assert_eq!(outcome.is_ok(), ends);
+        assert!(outcome.is_err() || outcome.unwrap().is_err());
     }
 }

@@ -31,6 +31,8 @@ pub mod prometheus;
 pub mod remote;
 mod scratch;
 mod server;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod token_server;
 mod tool;
 mod wait;

@@ -1,9 +1,10 @@
 //! probe
-use std::collections::HashMap;
+use testkit::simulation::{Settings, run, seed_process};
 fn main() {
-    seeded_entropy::seed(7);
-    let m: HashMap<u32,u32> = (0..10).map(|i| (i,i)).collect();
-    println!("{:?} {}", m.keys().collect::<Vec<_>>(), uuid::Uuid::new_v4());
-    let m: ahash::AHashMap<u32,u32> = (0..10).map(|i| (i,i)).collect();
-    println!("{:?}", m.keys().collect::<Vec<_>>());
+    let seed: u64 = std::env::args().nth(1).unwrap().parse().unwrap();
+    let is_shown = std::env::args().nth(2).is_some();
+    seed_process(seed);
+    let outcome = run(&Settings { seed, only: None, is_shown }).unwrap();
+    println!("seed {seed}: {:?} {:x?} {:?} {:?}", outcome.keys, outcome.digest, outcome.happened, outcome.time);
+    for violation in outcome.violations { println!("  {violation}"); }
 }

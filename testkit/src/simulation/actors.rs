@@ -1,0 +1,439 @@
+//! Everybody except the operator: users, administrators, GitOps tools, other writers, policies, and attackers.
+
+use std::{sync::Arc, time::Duration};
+
+use http::Method;
+use serde_json::{Value, json};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use super::{
+    api_server::{Call, Verb},
+    checks::{Author, text},
+    process::Process,
+    script::Action,
+    sides::SideChange,
+    world::{SYSTEM, World},
+};
+
+const API: &str = "/apis/servicekeys.dev/v1alpha1";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+
+/// The namespaces of the tenants.
+pub const TENANTS: [&str; 2] = ["team-a", "team-b"];
+
+/// How the ServiceKeys of a run are spread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// For each ServiceKey: its namespace and its side.
+    pub keys: Vec<(usize, usize)>,
+    /// For each side: whether an administrator offers it to all tenants, or each tenant has its own provider.
+    pub is_shared: Vec<bool>,
+}
+
+/// The actors of a run.
+pub struct Actors {
+    world: Arc<World>,
+    plan: Plan,
+    /// The processes of the operator that run now, by replica.
+    processes: Arc<std::sync::Mutex<Vec<Process>>>,
+    /// What goes on beside: second writers, and what ends after a time.
+    tasks: JoinSet<()>,
+}
+
+impl Actors {
+    /// The actors of a world.
+    #[must_use]
+    pub fn new(world: Arc<World>, plan: Plan, processes: Arc<std::sync::Mutex<Vec<Process>>>) -> Self {
+        Self { world, plan, processes, tasks: JoinSet::new() }
+    }
+
+    /// Creates the namespaces, the logins and the providers.
+    pub fn set_up(&self) {
+        for namespace in TENANTS.iter().chain([&SYSTEM]) {
+            self.create("/api/v1/namespaces", &json!({"metadata": {"name": namespace}}));
+        }
+        self.offer_providers();
+    }
+
+    /// Creates the logins and providers that are missing.
+    fn offer_providers(&self) {
+        for side in 0..self.world.sides.len() {
+            self.write_login(side, true);
+            self.create_provider(side);
+        }
+    }
+
+    fn key(&self, number: usize) -> (&'static str, String, usize) {
+        let number = number % self.plan.keys.len();
+        let (namespace, side) = self.plan.keys[number];
+        (TENANTS[namespace % TENANTS.len()], format!("key-{number}"), side)
+    }
+
+    fn side(&self, number: usize) -> usize {
+        number % self.world.sides.len()
+    }
+
+    /// Carries out an action.
+    pub fn act(&mut self, action: &Action) {
+        match action {
+            Action::Apply { key, variant } => self.apply(*key, *variant),
+            Action::Delete { key } => {
+                let (namespace, name, _) = self.key(*key);
+                self.send(Method::DELETE, &service_key(namespace, &name), None);
+            }
+            Action::Rotate { key } => {
+                let (namespace, name, _) = self.key(*key);
+                let now = self.world.clock.now().to_string();
+                let patch = json!({"metadata": {"annotations": {"servicekeys.dev/rotate": now}}});
+                self.merge(&service_key(namespace, &name), &patch);
+            }
+            Action::Suspend { key, suspended } => {
+                let (namespace, name, _) = self.key(*key);
+                self.merge(&service_key(namespace, &name), &json!({"spec": {"suspend": suspended}}));
+            }
+            Action::StripFinalizers { key } => {
+                let (namespace, name, _) = self.key(*key);
+                self.merge(&service_key(namespace, &name), &json!({"metadata": {"finalizers": null}}));
+            }
+            Action::ForeignSecret { key } => {
+                let (namespace, name, _) = self.key(*key);
+                let secret = json!({
+                    "metadata": {"name": name, "labels": {"example.com/foreign": "yes"}},
+                    "data": {"foreign": "Zm9yZWlnbg=="},
+                });
+                self.create(&format!("/api/v1/namespaces/{namespace}/secrets"), &secret);
+            }
+            Action::DeleteSecret { key } => {
+                let (namespace, name, _) = self.key(*key);
+                self.send(Method::DELETE, &secret(namespace, &name), None);
+            }
+            Action::EditSecret { key } => {
+                let (namespace, name, _) = self.key(*key);
+                self.merge(&secret(namespace, &name), &json!({"data": {"password": "ZWRpdGVk"}}));
+            }
+            Action::ForgeMarks { key, sequence } => self.forge(*key, *sequence),
+            Action::SecondWriter { key, lasts } => self.write_again(*key, *lasts),
+            Action::MutatingPolicy { lasts } => self.mutate_for(*lasts),
+            Action::RefusingPolicy { lasts } => self.refuse_for(*lasts),
+            Action::Quota { lasts } => self.limit_for(*lasts),
+            Action::Login { side, right } => self.write_login(self.side(*side), *right),
+            Action::ReplaceProvider { side, absent } => self.replace_provider(self.side(*side), *absent),
+            Action::DeleteNamespace { absent } => self.delete_namespace(*absent),
+            Action::Side { side, change } => {
+                let side = self.side(*side);
+                self.world.sides[side].change(*change);
+                self.world.see_side(side, Author::Other);
+            }
+            Action::SideTrouble { side, trouble } => self.world.trouble_side(self.side(*side), *trouble),
+            Action::ClusterTrouble(trouble) => self.world.trouble_cluster(*trouble),
+            Action::ForgetHistory => {
+                self.world.see_cluster(Author::Other);
+                self.world.cluster.compact();
+                for watch in self.world.cluster.watches() {
+                    self.world.cluster.expire_watch(watch.id);
+                }
+            }
+            Action::StaleWatches { lasts } => self.stall_watches(*lasts),
+            Action::Crash { replica, effects } => self.with_process(*replica, |process| {
+                process.crash_after(*effects);
+            }),
+            Action::Freeze { replica, lasts } => {
+                let until = Instant::now() + *lasts;
+                self.with_process(*replica, |process| process.freeze(until));
+            }
+            Action::ClockJump { seconds } => self.world.clock.jump(*seconds),
+        }
+    }
+
+    fn with_process(&self, replica: usize, act: impl FnOnce(&Process)) {
+        let processes = self.processes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(process) = processes.get(replica % processes.len().max(1)) {
+            act(process);
+        }
+    }
+
+    /// Ends the trouble and corrects what only users can correct. ServiceKeys stay as they are, but rotate no more.
+    pub fn make_peace(&mut self) {
+        self.tasks.abort_all();
+        self.world.end_trouble();
+        for hook in ["mutate", "refuse"] {
+            let _ = self.world.cluster.remove_hook(hook);
+        }
+        for watch in self.world.cluster.watches() {
+            self.world.cluster.resume_watch(watch.id);
+        }
+        for namespace in TENANTS {
+            self.create("/api/v1/namespaces", &json!({"metadata": {"name": namespace}}));
+            self.send(Method::DELETE, &format!("/api/v1/namespaces/{namespace}/resourcequotas/none"), None);
+        }
+        for (number, side) in self.world.sides.iter().enumerate() {
+            side.change(SideChange::RefuseLogin(false));
+            self.world.see_side(number, Author::Other);
+        }
+        self.offer_providers();
+        for object in self.world.cluster.objects("servicekeys") {
+            let (namespace, name) = super::checks::place(&object);
+            let patch = json!({"spec": {"suspend": false, "rotation": null}});
+            self.merge(&service_key(&namespace, &name), &patch);
+            if text(&object, "/metadata/deletionTimestamp").is_none() {
+                let foreign = secret(&namespace, &name);
+                let found = self.send(Method::GET, &foreign, None).1;
+                if found.pointer("/metadata/labels/example.com~1foreign").is_some() {
+                    self.send(Method::DELETE, &foreign, None);
+                }
+            }
+        }
+    }
+
+    fn send(&self, method: Method, target: &str, body: Option<&Value>) -> (u16, Value) {
+        let mut call = Call::new(method.clone(), target);
+        "user".clone_into(&mut call.caller);
+        if let Some(body) = body {
+            call = call.with_body(body);
+        }
+        if method == Method::PATCH {
+            call = call.with_content_type(MERGE_PATCH);
+        }
+        let answer = self.world.request(&call);
+        if method != Method::GET {
+            self.world.journal.note("user", format_args!("{method} {target}: {}", answer.0));
+        }
+        answer
+    }
+
+    fn create(&self, target: &str, object: &Value) {
+        self.send(Method::POST, target, Some(object));
+    }
+
+    fn merge(&self, target: &str, patch: &Value) {
+        self.send(Method::PATCH, target, Some(patch));
+    }
+
+    fn apply(&self, number: usize, variant: u32) {
+        let (namespace, name, side) = self.key(number);
+        let place = service_key(namespace, &name);
+        let spec = self.spec(side, variant);
+        let (status, mut found) = self.send(Method::GET, &place, None);
+        if status == 200 {
+            found["spec"] = spec;
+            self.send(Method::PUT, &place, Some(&found));
+        } else {
+            let key = json!({
+                "apiVersion": "servicekeys.dev/v1alpha1",
+                "kind": "ServiceKey",
+                "metadata": {"name": name},
+                "spec": spec,
+            });
+            self.create(&format!("{API}/namespaces/{namespace}/servicekeys"), &key);
+        }
+    }
+
+    fn spec(&self, side: usize, variant: u32) -> Value {
+        let of = &self.world.sides[side];
+        let kind = if self.plan.is_shared[side] { "ClusterKeyProvider" } else { "KeyProvider" };
+        let mut spec = json!({
+            "providerRef": {"kind": kind, "name": of.name},
+            "instance": of.instance(),
+        });
+        match variant {
+            1 => spec["parameters"] = json!({"size": 1}),
+            2 => spec["secret"] = json!({"template": {"url": "x://{{ host }}"}}),
+            3 => spec["rotation"] = json!({"every": "20m", "overlap": "3m"}),
+            4 => spec["rotation"] = json!({"every": "30m", "strategy": "Replace"}),
+            5 => spec["deletionPolicy"] = json!("Retain"),
+            6 => spec["secret"] = json!({"previous": "Include", "labels": {"team": "a"}}),
+            7 => {
+                spec["parameters"] = json!({"size": 2});
+                spec["rotation"] = json!({"every": "10m", "overlap": "9m"});
+            }
+            _ => {}
+        }
+        spec
+    }
+
+    fn write_login(&self, side: usize, right: bool) {
+        let of = &self.world.sides[side];
+        let name = format!("{}-login", of.name);
+        let login = json!({"metadata": {"name": name}, "stringData": of.login(right)});
+        for namespace in self.namespaces_of_provider(side) {
+            let place = secret(namespace, &name);
+            if self.send(Method::GET, &place, None).0 == 200 {
+                self.merge(&place, &json!({"stringData": of.login(right)}));
+            } else {
+                self.create(&format!("/api/v1/namespaces/{namespace}/secrets"), &login);
+            }
+        }
+    }
+
+    /// The namespaces that have the login, and the provider if it is a KeyProvider.
+    fn namespaces_of_provider(&self, side: usize) -> Vec<&'static str> {
+        if self.plan.is_shared[side] { vec![SYSTEM] } else { TENANTS.to_vec() }
+    }
+
+    fn create_provider(&self, side: usize) {
+        let of = &self.world.sides[side];
+        let (name, mut spec) = (of.name.clone(), of.provider_spec());
+        if self.plan.is_shared[side] {
+            spec["allowedNamespaces"] = json!({"selector": {}});
+            let provider = json!({
+                "apiVersion": "servicekeys.dev/v1alpha1",
+                "kind": "ClusterKeyProvider",
+                "metadata": {"name": name},
+                "spec": spec,
+            });
+            self.create(&format!("{API}/clusterkeyproviders"), &provider);
+        } else {
+            let provider = json!({
+                "apiVersion": "servicekeys.dev/v1alpha1",
+                "kind": "KeyProvider",
+                "metadata": {"name": name},
+                "spec": spec,
+            });
+            for namespace in TENANTS {
+                self.create(&format!("{API}/namespaces/{namespace}/keyproviders"), &provider);
+            }
+        }
+    }
+
+    fn delete_provider(&self, side: usize) {
+        let name = &self.world.sides[side].name;
+        if self.plan.is_shared[side] {
+            self.send(Method::DELETE, &format!("{API}/clusterkeyproviders/{name}"), None);
+        } else {
+            for namespace in TENANTS {
+                let provider = format!("{API}/namespaces/{namespace}/keyproviders/{name}");
+                self.send(Method::DELETE, &provider, None);
+            }
+        }
+    }
+
+    /// Something like this one, for a task of its own.
+    fn alike(&self) -> Self {
+        Self::new(Arc::clone(&self.world), self.plan.clone(), Arc::clone(&self.processes))
+    }
+
+    fn replace_provider(&mut self, side: usize, absent: Duration) {
+        self.delete_provider(side);
+        let actors = self.alike();
+        self.tasks.spawn(async move {
+            sleep(absent).await;
+            actors.create_provider(side);
+        });
+    }
+
+    fn delete_namespace(&mut self, absent: Duration) {
+        let namespace = TENANTS[1];
+        self.send(Method::DELETE, &format!("/api/v1/namespaces/{namespace}"), None);
+        let actors = self.alike();
+        self.tasks.spawn(async move {
+            sleep(absent).await;
+            actors.create("/api/v1/namespaces", &json!({"metadata": {"name": namespace}}));
+            actors.offer_providers();
+        });
+    }
+
+    fn forge(&self, number: usize, sequence: u32) {
+        let (namespace, name, _) = self.key(number);
+        let place = secret(namespace, &name);
+        let other = self.key(number + 1);
+        let found = self.send(Method::GET, &secret(other.0, &other.1), None).1;
+        let mut marks = found.pointer("/metadata/annotations").cloned().unwrap_or_else(|| json!({}));
+        marks["servicekeys.dev/sequence"] = sequence.to_string().into();
+        self.merge(&place, &json!({"metadata": {"annotations": marks}}));
+    }
+
+    fn write_again(&mut self, number: usize, lasts: Duration) {
+        let (namespace, name, _) = self.key(number);
+        let (actors, place) = (self.alike(), secret(namespace, &name));
+        let until = Instant::now() + lasts;
+        self.tasks.spawn(async move {
+            let mut seen = Value::Null;
+            while Instant::now() < until {
+                let found = actors.send(Method::GET, &place, None).1;
+                let version = found.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
+                if version != seen {
+                    let patch = json!({"data": {"password": "c2Vjb25kLXdyaXRlcg=="}});
+                    let written = actors.send(Method::PATCH, &place, Some(&patch)).1;
+                    seen = written.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
+                }
+                sleep(Duration::from_millis(700)).await;
+            }
+        });
+    }
+
+    fn mutate_for(&mut self, lasts: Duration) {
+        let is_secret = |resource: &str| resource == "secrets";
+        self.world.cluster.add_mutating_hook(
+            "mutate",
+            Arc::new(move |review, object| {
+                if is_secret(review.resource) {
+                    object["metadata"]["labels"]["policy.example.com/seen"] = "yes".into();
+                }
+            }),
+        );
+        self.remove_hook_after("mutate", lasts);
+    }
+
+    fn refuse_for(&mut self, lasts: Duration) {
+        self.world.cluster.add_validating_hook(
+            "refuse",
+            Arc::new(|review, _| {
+                if review.resource == "secrets" && review.caller != "user" && review.verb != Verb::Delete {
+                    return Err((403, "no Secrets today".to_owned()));
+                }
+                Ok(())
+            }),
+        );
+        self.remove_hook_after("refuse", lasts);
+    }
+
+    fn remove_hook_after(&mut self, hook: &'static str, lasts: Duration) {
+        let world = Arc::clone(&self.world);
+        self.tasks.spawn(async move {
+            sleep(lasts).await;
+            let _ = world.cluster.remove_hook(hook);
+        });
+    }
+
+    fn limit_for(&mut self, lasts: Duration) {
+        let quota = json!({"metadata": {"name": "none"}, "spec": {"hard": {"count/secrets": "0"}}});
+        for namespace in TENANTS {
+            self.create(&format!("/api/v1/namespaces/{namespace}/resourcequotas"), &quota);
+        }
+        let actors = self.alike();
+        self.tasks.spawn(async move {
+            sleep(lasts).await;
+            for namespace in TENANTS {
+                let quota = format!("/api/v1/namespaces/{namespace}/resourcequotas/none");
+                actors.send(Method::DELETE, &quota, None);
+            }
+        });
+    }
+
+    fn stall_watches(&mut self, lasts: Duration) {
+        let watches: Vec<_> = self.world.cluster.watches().into_iter().map(|watch| watch.id).collect();
+        watches.iter().for_each(|watch| self.world.cluster.pause_watch(*watch));
+        let world = Arc::clone(&self.world);
+        self.tasks.spawn(async move {
+            sleep(lasts).await;
+            watches.iter().for_each(|watch| world.cluster.resume_watch(*watch));
+        });
+    }
+}
+
+impl std::fmt::Debug for Actors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Actors").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+fn service_key(namespace: &str, name: &str) -> String {
+    format!("{API}/namespaces/{namespace}/servicekeys/{name}")
+}
+
+fn secret(namespace: &str, name: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/secrets/{name}")
+}

@@ -1,0 +1,31 @@
+//! A deterministic simulation of the whole operator.
+//!
+//! The operator runs as it is shipped, on one thread and on virtual time. Around it is a [world](world::World): a model
+//! of the API server in [`api_server`], the strict fakes of remote sides without sockets, and a network between them
+//! that loses, delays and spoils requests. Actors with a will of their own apply, edit, attack, and break things. One
+//! seed determines every choice, so a run can be repeated.
+//!
+//! The [checks](checks) see each effect at once, whoever caused it. At the end the trouble stops. Then the world has to
+//! settle, and to stay at rest.
+
+pub mod actors;
+pub mod api_server;
+mod chance;
+pub mod checks;
+mod entropy;
+mod journal;
+mod kubernetes;
+mod network;
+mod process;
+mod run;
+pub mod script;
+pub mod sides;
+mod trouble;
+pub mod world;
+
+pub use chance::Chance;
+pub use entropy::seed as seed_process;
+pub use journal::Journal;
+pub use process::Process;
+pub use run::{Outcome, Settings, run};
+pub use trouble::{Mishap, Trouble};

@@ -1,0 +1,344 @@
+//! One run: a world, one or two replicas of the operator, and the actors, from a seed to the verdict.
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde_json::Value;
+use servicekey_operator::{
+    api::custom_resource_definitions,
+    testing::{
+        AddressRules, Clock, Election, Metrics, Operator, Options, Restrictions, client_over,
+    },
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+use uuid::Uuid;
+
+use super::{
+    Chance, Journal, Process,
+    actors::{Actors, Plan, TENANTS},
+    api_server::Definitions,
+    checks::{Author, Rule, Violation, is_managed, place, text},
+    kubernetes::Wire,
+    network::Network,
+    script::{self, Event},
+    sides::SideKind,
+    world::{Happenings, SYSTEM, World},
+};
+
+/// The time in which the actors are busy.
+const BUSY: Duration = Duration::from_secs(2400);
+/// The time within which the world has to settle after the trouble. A login that was refused is tried again after half
+/// an hour, and the overlap of a replaced key lasts an hour.
+const SETTLING: Duration = Duration::from_secs(5400);
+/// The time in which nothing may happen afterwards.
+const REST: Duration = Duration::from_secs(3600);
+/// The time between two looks of the cluster's controllers.
+const TENDING: Duration = Duration::from_secs(5);
+/// The interval of the checks of providers.
+const CHECK_INTERVAL: Duration = Duration::from_secs(600);
+/// The duration of the Lease.
+const LEASE: Duration = Duration::from_secs(120);
+
+/// What to run.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The seed.
+    pub seed: u64,
+    /// The events to keep of those that the seed draws, by their numbers; `None`: all.
+    pub only: Option<BTreeSet<usize>>,
+    /// Whether to print everything that happens.
+    pub is_shown: bool,
+}
+
+/// The outcome of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The rules that were broken, in order.
+    pub violations: Vec<Violation>,
+    /// The events of the run, with their numbers.
+    pub events: Vec<(usize, Event)>,
+    /// The digest of everything that happened, and the number of its entries.
+    pub digest: (u64, u64),
+    /// The last entries of the journal.
+    pub journal: Vec<String>,
+    /// The virtual time that passed.
+    pub time: Duration,
+    /// What happened.
+    pub happened: Happenings,
+    /// The keys that were created and revoked.
+    pub keys: (u64, u64),
+}
+
+/// Runs the operator in the world of a seed.
+///
+/// Two runs of one seed are equal only if each has a process of its own, which [`seeded_entropy`] has seeded.
+///
+/// # Errors
+/// The world can't be built.
+pub fn run(settings: &Settings) -> Result<Outcome, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.map_err(|error| error.to_string())?.block_on(simulate(settings))
+}
+
+async fn simulate(settings: &Settings) -> Result<Outcome, String> {
+    let began = Instant::now();
+    let chance = Chance::of(settings.seed);
+    let crds: Result<Vec<Value>, _> =
+        custom_resource_definitions().iter().map(serde_json::to_value).collect();
+    let definitions = Definitions::new(&crds.map_err(|error| error.to_string())?)?;
+    let sides = draw_sides(&chance);
+    let plan = draw_plan(&chance, sides.len());
+    let drawn = script::draw(&chance, plan.keys.len(), BUSY);
+    let is_kept = |number: &usize| settings.only.as_ref().is_none_or(|only| only.contains(number));
+    let events: Vec<_> = drawn.into_iter().enumerate().filter(|(number, _)| is_kept(number)).collect();
+    let replicas = if chance.percent(50) { 1 } else { 2 };
+    let journal = Journal::begin(settings.is_shown);
+    let world = World::new(&chance, &definitions, &sides, journal)?;
+
+    let processes = Arc::new(Mutex::new(Vec::new()));
+    let mut actors = Actors::new(Arc::clone(&world), plan, Arc::clone(&processes));
+    actors.set_up();
+    let mut tasks = JoinSet::new();
+    for replica in 0..replicas {
+        let process = Process::start(format!("operator-{replica}"));
+        processes.lock().unwrap_or_else(PoisonError::into_inner).push(process.clone());
+        let operator =
+            Replica { world: Arc::clone(&world), processes: Arc::clone(&processes), replica, chance: chance.fork() };
+        tasks.spawn(operator.live(process, replicas > 1));
+    }
+    let tended = Arc::clone(&world);
+    tasks.spawn(async move {
+        let mut turns = 0_u32;
+        loop {
+            sleep(TENDING).await;
+            tended.tend_cluster();
+            turns += 1;
+            if turns % 12 == 0 {
+                tended.cluster.send_bookmarks();
+            }
+        }
+    });
+
+    for (number, event) in &events {
+        sleep_until(began + event.at).await;
+        world.journal.note("event", format_args!("{number}: {:?}", event.what));
+        actors.act(&event.what);
+        if !world.checks().violations().is_empty() {
+            break;
+        }
+    }
+    sleep_until(began + BUSY).await;
+    if world.checks().violations().is_empty() {
+        world.journal.note("event", "the trouble ends");
+        actors.make_peace();
+        // A namespace that was being deleted is gone some time later, and its providers with it.
+        for _ in 0..4 {
+            sleep(SETTLING / 8).await;
+            actors.make_peace();
+        }
+        sleep(SETTLING / 2).await;
+        settled(&world);
+        let calm = world.happenings();
+        sleep(REST).await;
+        rested(&world, calm);
+    }
+    drop(tasks);
+    for side in &world.sides {
+        if let Err(broken) = side.finish() {
+            world.checks().report(Rule::Protocol, format!("{}: {broken}", side.name));
+        }
+    }
+    world.check_models();
+    let checks = world.checks();
+    Ok(Outcome {
+        violations: checks.violations().to_vec(),
+        events,
+        digest: world.journal.digest(),
+        journal: world.journal.last(),
+        time: began.elapsed(),
+        happened: world.happenings(),
+        keys: (checks.created, checks.revoked),
+    })
+}
+
+fn draw_sides(chance: &Chance) -> Vec<(SideKind, &'static str)> {
+    let kinds = [
+        (SideKind::Broker, "broker-1"),
+        (SideKind::Broker, "broker-2"),
+        (SideKind::CloudFoundry, "foundry"),
+        (SideKind::IbmCloud, "ibm"),
+    ];
+    let mut drawn: Vec<_> = kinds.into_iter().filter(|_| chance.percent(45)).collect();
+    if drawn.is_empty() {
+        drawn.push(*chance.pick(&kinds));
+    }
+    drawn
+}
+
+fn draw_plan(chance: &Chance, sides: usize) -> Plan {
+    let number = |end: usize| usize::try_from(chance.below(u32::try_from(end).unwrap_or(1))).unwrap_or_default();
+    let count = 1 + number(4);
+    Plan {
+        keys: (0..count).map(|_| (number(TENANTS.len()), number(sides))).collect(),
+        is_shared: (0..sides).map(|_| chance.percent(50)).collect(),
+    }
+}
+
+/// A replica of the operator, through all its processes.
+struct Replica {
+    world: Arc<World>,
+    processes: Arc<Mutex<Vec<Process>>>,
+    replica: usize,
+    chance: Chance,
+}
+
+impl Replica {
+    async fn live(self, mut process: Process, elects: bool) {
+        let mut starts = 1;
+        loop {
+            let name = process.name().to_owned();
+            tokio::select! {
+                biased;
+                () = process.crashed() => {
+                    self.world.journal.note(&name, "crashes");
+                    self.world.count(|happened| happened.crashes += 1);
+                }
+                () = self.work(process.clone(), starts, elects) => {
+                    self.world.journal.note(&name, "ends");
+                    process.end();
+                }
+            }
+            sleep(self.chance.millis(500..30_000)).await;
+            starts += 1;
+            process = Process::start(&name);
+            self.processes.lock().unwrap_or_else(PoisonError::into_inner)[self.replica] = process.clone();
+            self.world.journal.note(&name, "starts");
+        }
+    }
+
+    async fn work(&self, process: Process, start: u32, elects: bool) {
+        let metrics = Metrics::default();
+        let client = client_over(Wire::new(Arc::clone(&self.world), process.clone()), &metrics);
+        let times = self.world.clock.clone();
+        let clock = Clock::new(move || times.now());
+        let name = format!("{}_{start}", process.name());
+        let operator = Operator::new(client.clone(), options())
+            .with_clock(clock.clone())
+            .with_transport(Arc::new(Network::new(Arc::clone(&self.world), process)))
+            .with_inline_templates()
+            .with_metrics(metrics.clone());
+        if elects {
+            let election = Election::new(client, SYSTEM, name, LEASE, metrics, clock);
+            let work = |leadership| operator.with_leadership(leadership).run(std::future::pending());
+            if let Err(loss) = election.govern(work).await {
+                self.world.journal.note(self.processes_name(), format_args!("{loss}"));
+            }
+        } else {
+            operator.run(std::future::pending()).await;
+        }
+    }
+
+    fn processes_name(&self) -> &'static str {
+        ["operator-0", "operator-1"][self.replica % 2]
+    }
+}
+
+fn options() -> Options {
+    Options {
+        cluster_resource_namespace: SYSTEM.to_owned(),
+        namespaces: None,
+        concurrency: 32,
+        check_interval: CHECK_INTERVAL,
+        addresses: AddressRules::default().into(),
+        service_account_token: PathBuf::new(),
+        ibm_cloud_settling: Duration::from_secs(12),
+        secrets: Restrictions::default(),
+    }
+}
+
+/// Checks the world after it had time to settle.
+fn settled(world: &World) {
+    let keys = world.cluster.objects("servicekeys");
+    for key in &keys {
+        let (namespace, name) = place(key);
+        let title = format!("{namespace}/{name}");
+        if text(key, "/metadata/deletionTimestamp").is_some() {
+            world.checks().report(Rule::Settles, format!("{title} is still being deleted: {}", ready(key)));
+            continue;
+        }
+        if condition(key, "Ready").and_then(|ready| text(ready, "/status")) != Some("True") {
+            world.checks().report(Rule::Settles, format!("{title} is not ready: {}", ready(key)));
+            continue;
+        }
+        if !holds_living_key(world, key) {
+            let what = format!("{title} is ready, and its Secret contains no key that works");
+            world.checks().report(Rule::Settles, what);
+        }
+    }
+    let owners: BTreeSet<Uuid> = keys.iter().flat_map(owners).collect();
+    let mut checks = world.checks();
+    let orphans: Vec<_> = checks.alive().filter(|key| {
+        key.mark.is_none_or(|(uid, _)| !owners.contains(&uid) && !checks.may_stay(uid))
+    }).map(|key| format!("{key:?}")).collect();
+    for orphan in orphans {
+        checks.report(Rule::NoOrphan, format!("nobody has {orphan}"));
+    }
+    for uid in owners {
+        let alive = checks.alive_of(uid).count();
+        if alive > 1 && !checks.may_stay(uid) {
+            checks.report(Rule::Settles, format!("the ServiceKey {uid} still has {alive} keys"));
+        }
+    }
+    for secret in world.cluster.objects("secrets").iter().filter(|secret| is_managed(secret)) {
+        let owner = text(secret, "/metadata/labels/servicekeys.dev~1owner-uid").unwrap_or_default();
+        if !keys.iter().any(|key| text(key, "/metadata/uid") == Some(owner)) {
+            let (namespace, name) = place(secret);
+            checks.report(Rule::NoStraySecret, format!("the Secret {namespace}/{name} has no ServiceKey"));
+        }
+    }
+}
+
+/// Checks that nothing happened but checks of providers.
+fn rested(world: &World, calm: Happenings) {
+    let now = world.happenings();
+    let (calls, writes) =
+        (now.remote_changes - calm.remote_changes, now.cluster_changes - calm.cluster_changes);
+    if calls > 0 {
+        world.checks().report(Rule::Rest, format!("{calls} calls changed a remote side within an hour of rest"));
+    }
+    if writes > 0 {
+        world.checks().report(Rule::Rest, format!("{writes} writes to the API server within an hour of rest"));
+    }
+    world.see_cluster(Author::Other);
+}
+
+fn owners(key: &Value) -> Vec<Uuid> {
+    let uids = ["/metadata/uid", "/status/formerUid"];
+    uids.iter().filter_map(|path| text(key, path)?.parse().ok()).collect()
+}
+
+fn holds_living_key(world: &World, key: &Value) -> bool {
+    let (namespace, name) = place(key);
+    let Some(secret) = world.cluster.object("secrets", Some(&namespace), &name) else { return false };
+    let texts = super::checks::texts(&secret);
+    let checks = world.checks();
+    owners(key).into_iter().any(|uid| checks.alive_of(uid).any(|key| texts.contains(&key.secret)))
+}
+
+fn condition<'a>(object: &'a Value, type_: &str) -> Option<&'a Value> {
+    let conditions = object.pointer("/status/conditions")?.as_array()?;
+    conditions.iter().find(|condition| text(condition, "/type") == Some(type_))
+}
+
+/// Reason and message of the condition Ready.
+fn ready(object: &Value) -> String {
+    let part = |path| condition(object, "Ready").and_then(|ready| text(ready, path)).unwrap_or("nothing");
+    format!("{}: {}", part("/reason"), part("/message"))
+}

@@ -1,0 +1,267 @@
+//! What happens in a run, drawn from its seed: who does what, and when. A failure can be replayed with a part of it.
+
+use std::{fmt, time::Duration};
+
+use super::{Chance, Mishap, Trouble, network::LATEST, sides::SideChange};
+
+/// Something that happens at a time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// The time since the start.
+    pub at: Duration,
+    /// What happens.
+    pub what: Action,
+}
+
+/// An action of somebody other than the operator. Numbers of ServiceKeys, sides and replicas count from 0, modulo how
+/// many there are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// A user applies a ServiceKey in one of its variants: creates it, or changes it.
+    Apply {
+        /// The ServiceKey.
+        key: usize,
+        /// The variant; 0 is the plain one.
+        variant: u32,
+    },
+    /// A user deletes a ServiceKey.
+    Delete {
+        /// The ServiceKey.
+        key: usize,
+    },
+    /// A user requests the next key by an annotation.
+    Rotate {
+        /// The ServiceKey.
+        key: usize,
+    },
+    /// A user suspends a ServiceKey, or resumes it.
+    Suspend {
+        /// The ServiceKey.
+        key: usize,
+        /// Whether it is suspended afterwards.
+        suspended: bool,
+    },
+    /// A user removes all finalizers from a ServiceKey that is being deleted.
+    StripFinalizers {
+        /// The ServiceKey.
+        key: usize,
+    },
+    /// A user creates a Secret of their own under the name of a ServiceKey's Secret, if none exists.
+    ForeignSecret {
+        /// The ServiceKey.
+        key: usize,
+    },
+    /// A user deletes the Secret of a ServiceKey, whoever wrote it.
+    DeleteSecret {
+        /// The ServiceKey.
+        key: usize,
+    },
+    /// A user changes an entry in the Secret of a ServiceKey.
+    EditSecret {
+        /// The ServiceKey.
+        key: usize,
+    },
+    /// A tenant writes marks of another key into the Secret of a ServiceKey.
+    ForgeMarks {
+        /// The ServiceKey.
+        key: usize,
+        /// The sequence that the forged mark names.
+        sequence: u32,
+    },
+    /// Somebody undoes each write of a ServiceKey's Secret at once.
+    SecondWriter {
+        /// The ServiceKey.
+        key: usize,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A policy of the cluster adds a label to each Secret.
+    MutatingPolicy {
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A policy of the cluster refuses each new or changed Secret.
+    RefusingPolicy {
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A quota permits no further Secret.
+    Quota {
+        /// For how long.
+        lasts: Duration,
+    },
+    /// An administrator replaces the login Secret of a provider by a wrong or the right one.
+    Login {
+        /// The side.
+        side: usize,
+        /// Whether it works.
+        right: bool,
+    },
+    /// An administrator deletes a provider, and creates it again later.
+    ReplaceProvider {
+        /// The side.
+        side: usize,
+        /// The time between.
+        absent: Duration,
+    },
+    /// A namespace is deleted, and created again later with its providers.
+    DeleteNamespace {
+        /// The time between.
+        absent: Duration,
+    },
+    /// Something changes at a remote side.
+    Side {
+        /// The side.
+        side: usize,
+        /// What changes.
+        change: SideChange,
+    },
+    /// Requests to a remote side have mishaps.
+    SideTrouble {
+        /// The side.
+        side: usize,
+        /// The mishaps.
+        trouble: Trouble,
+    },
+    /// Requests to the API server have mishaps.
+    ClusterTrouble(Trouble),
+    /// The watches end, and the API server has forgotten the versions that they would continue from.
+    ForgetHistory,
+    /// The watches show no changes for a time.
+    StaleWatches {
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A process of the operator is killed right after some more effects.
+    Crash {
+        /// The replica.
+        replica: usize,
+        /// How many.
+        effects: u32,
+    },
+    /// A process of the operator stands still.
+    Freeze {
+        /// The replica.
+        replica: usize,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// The clocks of all machines jump.
+    ClockJump {
+        /// By how many seconds.
+        seconds: i64,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>8.1} s  {:?}", self.at.as_secs_f64(), self.what)
+    }
+}
+
+/// The variants of a ServiceKey.
+pub const VARIANTS: u32 = 8;
+
+/// Draws the events of a run, in the order of their time. Users are busy for this long.
+#[must_use]
+pub fn draw(chance: &Chance, keys: usize, busy: Duration) -> Vec<Event> {
+    let mut events = Vec::new();
+    // Each ServiceKey exists early in most runs.
+    for key in 0..keys {
+        if chance.percent(85) {
+            let variant = if chance.percent(60) { 0 } else { chance.below(VARIANTS) };
+            events.push(Event { at: chance.seconds(0..120), what: Action::Apply { key, variant } });
+        }
+    }
+    let busy = u32::try_from(busy.as_secs()).unwrap_or(u32::MAX);
+    let count = chance.within(5..40);
+    // Each run has a character: a few kinds of actions dominate, so that they meet each other.
+    let favourites: Vec<u32> = (0..chance.within(2..6)).map(|_| chance.below(KINDS)).collect();
+    for _ in 0..count {
+        let kind = if chance.percent(70) { *chance.pick(&favourites) } else { chance.below(KINDS) };
+        events.push(Event { at: chance.seconds(20..busy), what: action(chance, kind) });
+    }
+    events.sort_by_key(|event| event.at);
+    events
+}
+
+/// The kinds of actions that [`action`] draws.
+const KINDS: u32 = 22;
+
+fn action(chance: &Chance, kind: u32) -> Action {
+    let key = usize::try_from(chance.below(8)).unwrap_or_default();
+    let side = usize::try_from(chance.below(4)).unwrap_or_default();
+    let replica = usize::try_from(chance.below(2)).unwrap_or_default();
+    match kind {
+        0 | 1 => Action::Apply { key, variant: chance.below(VARIANTS) },
+        2 => Action::Delete { key },
+        3 => Action::Rotate { key },
+        4 => Action::Suspend { key, suspended: chance.percent(50) },
+        5 => match chance.below(6) {
+            0 => Action::StripFinalizers { key },
+            _ => Action::Delete { key },
+        },
+        6 => Action::ForeignSecret { key },
+        7 => Action::DeleteSecret { key },
+        8 => Action::EditSecret { key },
+        9 => Action::ForgeMarks { key, sequence: chance.within(1..6) },
+        10 => Action::SecondWriter { key, lasts: chance.seconds(10..900) },
+        11 => match chance.below(3) {
+            0 => Action::MutatingPolicy { lasts: chance.seconds(10..900) },
+            1 => Action::RefusingPolicy { lasts: chance.seconds(10..900) },
+            _ => Action::Quota { lasts: chance.seconds(10..900) },
+        },
+        12 => Action::Login { side, right: chance.percent(40) },
+        13 => Action::ReplaceProvider { side, absent: chance.seconds(1..300) },
+        14 if chance.percent(30) => Action::DeleteNamespace { absent: chance.seconds(60..300) },
+        14 | 15 => Action::Side {
+            side,
+            change: match chance.below(4) {
+                0 => SideChange::RefuseLogin(chance.percent(50)),
+                1 => SideChange::Background(chance.percent(60)),
+                _ => SideChange::LoseKey(usize::try_from(chance.below(4)).unwrap_or_default()),
+            },
+        },
+        16 | 17 => Action::SideTrouble { side, trouble: trouble(chance) },
+        18 => Action::ClusterTrouble(Trouble { mishap: cluster_mishap(chance), ..trouble(chance) }),
+        19 => match chance.below(2) {
+            0 => Action::ForgetHistory,
+            _ => Action::StaleWatches { lasts: chance.seconds(1..90) },
+        },
+        20 => Action::Crash { replica, effects: chance.below(12) },
+        _ => match chance.below(2) {
+            0 => Action::Freeze { replica, lasts: chance.seconds(1..400) },
+            _ => {
+                let seconds = i64::from(chance.within(1..3600));
+                Action::ClockJump { seconds: if chance.percent(50) { seconds } else { -seconds } }
+            }
+        },
+    }
+}
+
+fn trouble(chance: &Chance) -> Trouble {
+    let mishap = match chance.below(9) {
+        0 => Mishap::NotConnected,
+        1 => Mishap::LostAnswer,
+        2 => Mishap::Hangs,
+        3 => Mishap::Late(chance.seconds(1..u32::try_from(LATEST.as_secs()).unwrap_or(1))),
+        4 => Mishap::Refused(*chance.pick(&[400, 403, 408, 422, 429, 500, 502, 503, 504])),
+        5 => Mishap::Mistaken(*chance.pick(&[408, 500, 502, 503, 504])),
+        6 => Mishap::CutBody,
+        7 => Mishap::WebPage,
+        _ => Mishap::Slow(chance.seconds(1..30)),
+    };
+    let percent = *chance.pick(&[10, 30, 60, 100]);
+    Trouble { mishap, percent, lasts: chance.seconds(5..900) }
+}
+
+fn cluster_mishap(chance: &Chance) -> Mishap {
+    match chance.below(6) {
+        0 => Mishap::NotConnected,
+        1 => Mishap::LostAnswer,
+        2 => Mishap::Hangs,
+        3 => Mishap::Refused(*chance.pick(&[429, 500, 503, 504])),
+        4 => Mishap::Mistaken(*chance.pick(&[500, 503, 504])),
+        _ => Mishap::Slow(chance.seconds(1..40)),
+    }
+}

@@ -1,0 +1,269 @@
+//! The world of a run: the cluster, the remote sides, the clocks, and what lies between them and the operator.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use servicekey_operator::testing::Undelivered;
+use tokio::time::Instant;
+
+use super::{
+    Chance, Journal, Mishap, Process, Trouble,
+    api_server::{Answer, ApiServer, Call, Definitions},
+    checks::{Author, Checks, ClusterChange, Rule},
+    network::LATENCY,
+    sides::Side,
+    trouble::Troubles,
+};
+use crate::remote::Environment;
+
+/// The start of each run.
+const START: Timestamp = Timestamp::constant(1_767_225_600, 0);
+
+/// The namespace of the operator, its Lease, and the logins of ClusterKeyProviders.
+pub const SYSTEM: &str = "servicekeys-system";
+
+/// The clock that all machines of the world share. It follows tokio's clock, and may jump.
+#[derive(Clone, Debug)]
+pub struct WorldClock {
+    began: Instant,
+    ahead: Arc<AtomicI64>,
+}
+
+impl WorldClock {
+    fn start() -> Self {
+        Self { began: Instant::now(), ahead: Arc::default() }
+    }
+
+    /// The current time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        let passed = SignedDuration::try_from(self.began.elapsed()).unwrap_or(SignedDuration::MAX);
+        let passed = passed + SignedDuration::from_secs(self.ahead.load(Ordering::SeqCst));
+        START.saturating_add(passed).unwrap_or(START)
+    }
+
+    /// Lets the clock jump.
+    pub fn jump(&self, seconds: i64) {
+        self.ahead.fetch_add(seconds, Ordering::SeqCst);
+    }
+}
+
+/// Counts of what happened, for the summary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Happenings {
+    /// Calls that reached a remote side.
+    pub remote_calls: u64,
+    /// Of them, those that may change something. A login changes nothing.
+    pub remote_changes: u64,
+    /// Requests to the API server that changed an object.
+    pub cluster_changes: u64,
+    /// Requests that had a mishap.
+    pub mishaps: u64,
+    /// Processes that were killed.
+    pub crashes: u64,
+}
+
+/// The world. Everything in it happens on one thread.
+pub struct World {
+    /// The API server.
+    pub cluster: ApiServer,
+    /// The remote sides.
+    pub sides: Vec<Side>,
+    /// The clock.
+    pub clock: WorldClock,
+    /// The record of the run.
+    pub journal: Journal,
+    /// The checks.
+    pub checks: Mutex<Checks>,
+    chance: Chance,
+    troubles: Mutex<Vec<Troubles>>,
+    cluster_troubles: Mutex<Troubles>,
+    happenings: Mutex<Happenings>,
+    seen: AtomicU64,
+}
+
+impl World {
+    /// A world with these remote sides, by kind and name.
+    ///
+    /// # Errors
+    /// A fake refuses its options.
+    pub fn new(
+        chance: &Chance,
+        definitions: &Definitions,
+        sides: &[(super::sides::SideKind, &str)],
+        journal: Journal,
+    ) -> Result<Arc<Self>, String> {
+        let clock = WorldClock::start();
+        let ids = chance.fork();
+        let times = clock.clone();
+        let environment = Environment::new(
+            move || times.now(),
+            move || {
+                let halves = [(); 2].map(|()| u128::from(ids.number()));
+                uuid::Builder::from_random_bytes((halves[0] << 64 | halves[1]).to_be_bytes()).into_uuid()
+            },
+        );
+        let sides: Result<Vec<_>, _> =
+            sides.iter().map(|(kind, name)| Side::new(*kind, name, environment.clone())).collect();
+        let sides = sides?;
+        let times = clock.clone();
+        let cluster = ApiServer::new(definitions, Arc::new(move || times.now()), chance.number());
+        Ok(Arc::new(Self {
+            cluster,
+            troubles: Mutex::new(sides.iter().map(|_| Troubles::default()).collect()),
+            sides,
+            clock,
+            journal,
+            checks: Mutex::default(),
+            chance: chance.fork(),
+            cluster_troubles: Mutex::default(),
+            happenings: Mutex::default(),
+            seen: AtomicU64::new(0),
+        }))
+    }
+
+    /// The checks.
+    pub fn checks(&self) -> MutexGuard<'_, Checks> {
+        lock(&self.checks)
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn happenings(&self) -> Happenings {
+        *lock(&self.happenings)
+    }
+
+    /// Counts something.
+    pub fn count(&self, count: impl FnOnce(&mut Happenings)) {
+        count(&mut lock(&self.happenings));
+    }
+
+    /// The mishap and the latency of a request to a remote side.
+    #[must_use]
+    pub fn way_to(&self, side: usize) -> (Option<Mishap>, Duration) {
+        let mishap = lock(&self.troubles).get_mut(side).and_then(|troubles| troubles.mishap(&self.chance));
+        self.count(|happened| happened.mishaps += u64::from(mishap.is_some()));
+        (mishap, self.chance.millis(LATENCY))
+    }
+
+    /// The same for a request to the API server.
+    #[must_use]
+    pub fn way_to_cluster(&self) -> (Option<Mishap>, Duration) {
+        let mishap = lock(&self.cluster_troubles).mishap(&self.chance);
+        self.count(|happened| happened.mishaps += u64::from(mishap.is_some()));
+        (mishap, self.chance.millis(1..30))
+    }
+
+    /// Starts trouble on the way to a remote side.
+    pub fn trouble_side(&self, side: usize, trouble: Trouble) {
+        if let Some(troubles) = lock(&self.troubles).get_mut(side) {
+            troubles.start(trouble);
+        }
+    }
+
+    /// Starts trouble on the way to the API server.
+    pub fn trouble_cluster(&self, trouble: Trouble) {
+        lock(&self.cluster_troubles).start(trouble);
+    }
+
+    /// Ends all trouble.
+    pub fn end_trouble(&self) {
+        lock(&self.troubles).iter_mut().for_each(Troubles::end);
+        lock(&self.cluster_troubles).end();
+    }
+
+    /// Carries out a call of a process at a remote side, and checks what it changed.
+    ///
+    /// # Errors
+    /// The connection was closed before the answer.
+    pub async fn call(
+        &self,
+        side: usize,
+        process: &Process,
+        request: Request<Bytes>,
+    ) -> Result<Response<Body>, Undelivered> {
+        let is_login = request.uri().path().ends_with("/token");
+        let changes = !is_login && ![Method::GET, Method::HEAD].contains(request.method());
+        let what = format!("-> {} {}", request.method(), request.uri());
+        self.count(|happened| {
+            happened.remote_calls += 1;
+            happened.remote_changes += u64::from(changes);
+        });
+        let answer = self.sides[side].call(request).await;
+        self.journal.note(process.name(), what);
+        self.see_side(side, Author::Operator);
+        if changes {
+            process.has_effect();
+        }
+        answer.map_err(|_| Undelivered::Cut)
+    }
+
+    /// Lets the checks see a remote side.
+    pub fn see_side(&self, side: usize, by: Author) {
+        let keys = self.sides[side].keys();
+        self.checks().side_changed(side, keys, by);
+    }
+
+    /// Lets the checks see the changes of the cluster.
+    pub fn see_cluster(&self, by: Author) {
+        let seen = self.seen.swap(self.cluster.resource_version(), Ordering::SeqCst);
+        let mut checks = self.checks();
+        for change in self.cluster.changes_since(seen) {
+            let shown = change.after.as_ref().or(change.before.as_ref());
+            if let Some(shown) = shown.filter(|_| change.resource != "leases") {
+                let (namespace, name) = super::checks::place(shown);
+                let what = match (&change.before, &change.after) {
+                    (None, _) => "created",
+                    (_, None) => "deleted",
+                    _ => "changed",
+                };
+                self.journal.note("cluster", format_args!("{what} {} {namespace}/{name}", change.resource));
+            }
+            let (before, after) = (change.before.as_ref(), change.after.as_ref());
+            checks.cluster_changed(ClusterChange { resource: &change.resource, before, after }, by);
+        }
+    }
+
+    /// A request of somebody other than the operator. Returns the status and the answer.
+    pub fn request(&self, call: &Call) -> (u16, Value) {
+        let answer = match self.cluster.answer(call) {
+            Answer::Complete { code, body } => (code, serde_json::from_str(&body).unwrap_or_default()),
+            Answer::Watch(_) => (200, Value::Null),
+        };
+        self.see_cluster(Author::Other);
+        answer
+    }
+
+    /// Lets the controllers of the cluster work.
+    pub fn tend_cluster(&self) {
+        let _ = (self.cluster.collect_garbage(), self.cluster.finalize_namespaces(), self.cluster.expire_events());
+        self.see_cluster(Author::Other);
+    }
+
+    /// Checks what is wrong at any time.
+    pub fn check_models(&self) {
+        for unmodelled in self.cluster.unmodelled() {
+            self.checks().report(Rule::Modelled, unmodelled);
+        }
+    }
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").field("sides", &self.sides).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
