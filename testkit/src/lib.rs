@@ -6,6 +6,7 @@
 //!   Cloud Foundry in [`cloud_foundry`], and an IBM Cloud in [`ibm_cloud`], with their common parts in [`remote`];
 //! - brokers on libraries by other authors in [`library_broker`];
 //! - the promtool that checks metrics and rules in [`prometheus`];
+//! - the parts of a deterministic simulation in [`simulation`], with a model of the API server;
 //! - the tools that install the operator in [`go_tool`], and the tools that read its objects in [`gitops`].
 //!
 //! The product never depends on this crate.
@@ -31,6 +32,7 @@ pub mod prometheus;
 pub mod remote;
 mod scratch;
 mod server;
+pub mod simulation;
 pub mod token_server;
 mod tool;
 mod wait;
