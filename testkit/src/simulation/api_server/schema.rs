@@ -147,10 +147,14 @@ impl Schema {
         self.rules.iter().any(|rule| rule.transition) || children.into_iter().any(Self::has_transition_rules)
     }
 
-    /// Fills in the defaults.
+    /// Fills in the defaults, and drops nulls that are neither allowed nor replaced by a default.
     pub(super) fn fill_defaults(&self, value: &mut Value) {
         match value {
             Value::Object(fields) => {
+                fields.retain(|name, value| {
+                    let child = self.properties.get(name).or(self.additional.as_deref());
+                    !value.is_null() || child.is_none_or(|child| child.nullable || child.default.is_some())
+                });
                 for (name, child) in &self.properties {
                     if let Some(default) = &child.default {
                         let given = fields.get(name);
@@ -260,7 +264,7 @@ impl Schema {
             Value::Array(values) => {
                 // Items of a list are correlated by their keys, and only in lists of type `map`.
                 let count = values.len();
-                self.check_count(count, self.item_count, "items", value, path, errors);
+                check_count(count, self.item_count, "items", path, errors);
                 for (at, value) in values.iter().enumerate() {
                     if let Some(child) = &self.items {
                         let old = self.correlated(value, old);
@@ -299,8 +303,7 @@ impl Schema {
         path: &str,
         errors: &mut Vec<FieldError>,
     ) {
-        let value = Value::Null;
-        self.check_count(fields.len(), self.property_count, "properties", &value, path, errors);
+        check_count(fields.len(), self.property_count, "properties", path, errors);
         for name in self.required.iter().filter(|name| !fields.contains_key(*name)) {
             errors.push(FieldError::required(join(path, name), ""));
         }
@@ -325,24 +328,6 @@ impl Schema {
         if self.is_date_time && !is_date_time(text) {
             let words = format!("{path} in body must be of type date-time: {value}");
             errors.push(FieldError::invalid(path, &value, &words));
-        }
-    }
-
-    fn check_count(
-        &self,
-        count: usize,
-        bounds: (Option<u64>, Option<u64>),
-        what: &str,
-        value: &Value,
-        path: &str,
-        errors: &mut Vec<FieldError>,
-    ) {
-        if let Some(least) = bounds.0.filter(|least| (count as u64) < *least) {
-            let words = format!("{path} in body should have at least {least} {what}");
-            errors.push(FieldError::invalid(path, value, &words));
-        }
-        if let Some(most) = bounds.1.filter(|most| count as u64 > *most) {
-            errors.push(FieldError::too_many(path, count, usize::try_from(most).unwrap_or(usize::MAX)));
         }
     }
 
@@ -400,7 +385,12 @@ impl Schema {
         for rule in &self.rules {
             if (!rule.transition || rule.optional_old || old.is_some()) && !(rule.check)(value, old) {
                 let field = format!("{path}{}", rule.field_path);
-                errors.push(FieldError::invalid_unshown(field.trim_start_matches('.'), &rule.message));
+                let field = field.trim_start_matches('.');
+                errors.push(if value.is_object() || value.is_array() {
+                    FieldError::invalid_unshown(field, &rule.message)
+                } else {
+                    FieldError::invalid(field, value, &rule.message)
+                });
             }
         }
         match value {
@@ -425,6 +415,22 @@ impl Schema {
             }
             _ => {}
         }
+    }
+}
+
+fn check_count(
+    count: usize,
+    bounds: (Option<u64>, Option<u64>),
+    what: &str,
+    path: &str,
+    errors: &mut Vec<FieldError>,
+) {
+    if let Some(least) = bounds.0.filter(|least| (count as u64) < *least) {
+        let words = format!("{path} in body should have at least {least} {what}");
+        errors.push(FieldError::invalid(path, &count.into(), &words));
+    }
+    if let Some(most) = bounds.1.filter(|most| count as u64 > *most) {
+        errors.push(FieldError::too_many(path, count, usize::try_from(most).unwrap_or(usize::MAX)));
     }
 }
 

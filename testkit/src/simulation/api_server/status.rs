@@ -30,9 +30,9 @@ impl FieldError {
         Self { field: field.into(), reason, body }
     }
 
-    /// The value is shown in the message, as JSON.
+    /// The value is shown in the message.
     pub(super) fn invalid(field: impl Into<String>, value: &Value, detail: &str) -> Self {
-        Self::new(field, "FieldValueInvalid", format!("Invalid value: {value}: {detail}"))
+        Self::new(field, "FieldValueInvalid", format!("Invalid value: {}: {detail}", shown(value)))
     }
 
     /// The value is not shown in the message.
@@ -56,7 +56,7 @@ impl FieldError {
 
     pub(super) fn not_supported(field: impl Into<String>, value: &Value, supported: &[String]) -> Self {
         let supported: Vec<_> = supported.iter().map(|value| format!("{value:?}")).collect();
-        let body = format!("Unsupported value: {value}: supported values: {}", supported.join(", "));
+        let body = format!("Unsupported value: {}: supported values: {}", shown(value), supported.join(", "));
         Self::new(field, "FieldValueNotSupported", body)
     }
 
@@ -69,7 +69,7 @@ impl FieldError {
     }
 
     pub(super) fn duplicate(field: impl Into<String>, value: &Value) -> Self {
-        Self::new(field, "FieldValueDuplicate", format!("Duplicate value: {value}"))
+        Self::new(field, "FieldValueDuplicate", format!("Duplicate value: {}", shown(value)))
     }
 
     /// Whether the API server checks no rules after this error.
@@ -83,6 +83,26 @@ impl FieldError {
                 | "FieldValueTypeInvalid"
         )
     }
+}
+
+/// A value as Go prints it: a text with `%q`, anything else as JSON.
+fn shown(value: &Value) -> String {
+    let Value::String(text) = value else { return value.to_string() };
+    let mut quoted = String::from('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            control if control.is_ascii_control() => {
+                quoted.push_str(&format!("\\x{:02x}", u32::from(control)))
+            }
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 impl Refusal {

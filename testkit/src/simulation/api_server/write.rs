@@ -69,12 +69,12 @@ impl State {
         if self.store.get(kind, &key).is_some() {
             return Err(Refusal::already_exists(kind, name).into());
         }
-        if request.is_dry_run() {
-            return Ok(Answer::complete(201, text(request, &Stored::new(object, now))));
-        }
         let lacks_defaults = kind.is_custom() && object.get("status").is_none();
         if lacks_defaults {
             kind.schema.fill_defaults(&mut object);
+        }
+        if request.is_dry_run() {
+            return Ok(Answer::complete(201, text(request, &Stored::new(object, now))));
         }
         check_size(&object)?;
         let lacks_defaults = lacks_defaults && object.get("status").is_some();
