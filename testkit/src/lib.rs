@@ -6,6 +6,7 @@
 //!   Cloud Foundry in [`cloud_foundry`], and an IBM Cloud in [`ibm_cloud`], with their common parts in [`remote`];
 //! - brokers on libraries by other authors in [`library_broker`];
 //! - the promtool that checks metrics and rules in [`prometheus`];
+//! - a deterministic simulation of the whole operator in [`simulation`], with a model of the API server;
 //! - the tools that install the operator in [`go_tool`], and the tools that read its objects in [`gitops`].
 //!
 //! The product never depends on this crate.

@@ -47,7 +47,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(600);
 const LEASE: Duration = Duration::from_secs(120);
 
 /// What to run.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// The seed.
     pub seed: u64,

@@ -12,6 +12,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use servicekey_operator::testing::Undelivered;
 use tokio::time::Instant;
@@ -59,7 +60,7 @@ impl WorldClock {
 }
 
 /// Counts of what happened, for the summary.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Happenings {
     /// Calls that reached a remote side.
     pub remote_calls: u64,

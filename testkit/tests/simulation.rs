@@ -1,0 +1,40 @@
+//! The simulation of the whole operator: many seeds, and each seed twice the same.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use testkit::simulation::{Runner, Settings, Total};
+
+/// The seeds of this test. A failure names the seed and what it broke; `simulate --seed N --shrink` explains it.
+const RUNS: u64 = 2000;
+
+fn runner() -> Runner {
+    Runner::new(env!("CARGO_BIN_EXE_simulate"))
+}
+
+#[test]
+fn every_rule_holds_in_every_run() {
+    let (mut total, mut broken) = (Total::default(), Vec::new());
+    runner()
+        .run_many(1, RUNS, |report| {
+            total.add(&report);
+            broken.extend(report.violations.iter().map(|(rule, what)| (report.seed, rule.clone(), what.clone())));
+            broken.is_empty()
+        })
+        .unwrap();
+    assert!(broken.is_empty(), "{broken:#?}; run `simulate --seed {} --shrink`", broken[0].0);
+    assert_eq!(total.runs, RUNS);
+    // A world in which nothing happens would prove nothing.
+    let happened = total.happened;
+    assert!(happened.crashes > RUNS / 4, "{total}");
+    assert!(happened.mishaps > 10 * RUNS, "{total}");
+    assert!(total.created > 3 * RUNS && total.revoked > RUNS, "{total}");
+}
+
+#[test]
+fn a_run_is_the_same_again() {
+    for seed in 1..=20 {
+        let settings = Settings { seed, ..Settings::default() };
+        let [first, second] = [(); 2].map(|()| runner().run(&settings).unwrap());
+        assert_eq!(first, second, "seed {seed}");
+    }
+}
