@@ -231,8 +231,10 @@ impl Backend {
     /// failures of the calls themselves.
     pub(crate) async fn find_key(&self, request: &KeyRequest) -> Result<Option<KeyFacts>, BackendError> {
         match self {
-            Self::OpenServiceBroker(_) => {
-                Ok(Some(KeyFacts { id: request.identity.binding_id().to_string(), ..KeyFacts::default() }))
+            Self::OpenServiceBroker(broker) => {
+                let facts = KeyFacts { id: request.identity.binding_id().to_string(), ..KeyFacts::default() };
+                let found = Box::pin(broker.fetch(request)).await?;
+                Ok((!matches!(found, Fetched::Absent)).then_some(facts))
             }
             Self::CloudFoundry(foundry) => Box::pin(foundry.exists(request)).await,
             Self::IbmCloud(cloud) => Box::pin(cloud.exists(request)).await,

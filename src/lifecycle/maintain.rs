@@ -87,7 +87,7 @@ impl<'a> Intact<'a> {
         let Self { observed, key } = self;
         let is_stored = observed.run.stored.as_ref().is_some_and(|stored| stored.sequence == key.sequence);
         let is_explained = observed.recorded.explains(key.sequence) || is_stored;
-        observed.marks_keys && !is_explained && !observed.run.has_seen(key.sequence)
+        !is_explained && !observed.run.has_seen(key.sequence)
     }
 
     fn is_gone(&self) -> bool {

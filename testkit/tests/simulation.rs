@@ -17,7 +17,9 @@ fn every_rule_holds_in_every_run() {
     runner()
         .run_many(1, RUNS, |report| {
             total.add(&report);
-            broken.extend(report.violations.iter().map(|(rule, what)| (report.seed, rule.clone(), what.clone())));
+            broken.extend(
+                report.violations.iter().map(|(rule, what)| (report.seed, rule.clone(), what.clone())),
+            );
             broken.is_empty()
         })
         .unwrap();

@@ -17,11 +17,12 @@ fn aged() -> Observed {
     Observed { desired, now: now() + 2 * MINUTE, ..observed }
 }
 
-/// A status that records only a key that is still valid.
+/// A status that records the current key, and an earlier one that is still valid.
 fn overlapping(observed: Observed) -> Observed {
     let mut recorded = Recorded::default();
     recorded.replace(Sequence::FIRST, None, None, now(), MINUTE);
     let key = KeyRecord { sequence: Sequence::FIRST.next(), ..key("before") };
+    recorded.key = Some(key.clone());
     Observed { recorded, secret: SecretView::Intact { key, previous: None, flaw: None }, ..observed }
 }
 

@@ -157,7 +157,9 @@ impl Checks {
 
     fn service_key_changed(&mut self, change: ClusterChange<'_>, by: Author) {
         let Some(shown) = change.after.or(change.before) else { return };
-        let Some(uid) = text(shown, "/metadata/uid").and_then(|uid| Uuid::parse_str(uid).ok()) else { return };
+        let Some(uid) = text(shown, "/metadata/uid").and_then(|uid| Uuid::parse_str(uid).ok()) else {
+            return;
+        };
         if !self.service_keys.contains_key(&uid) {
             for sequence in 1..=SEQUENCES {
                 let id = Uuid::new_v5(&uid, sequence.to_string().as_bytes());
@@ -216,8 +218,12 @@ impl Checks {
     /// Sees the keys of a remote side after a call or a change.
     pub fn side_changed(&mut self, side: usize, keys: Vec<SideKey>, by: Author) {
         let now: BTreeMap<_, _> = keys.into_iter().map(|key| ((side, key.id.clone()), key)).collect();
-        let before: BTreeMap<_, _> =
-            self.alive.iter().filter(|((of, _), _)| *of == side).map(|(id, key)| (id.clone(), key.clone())).collect();
+        let before: BTreeMap<_, _> = self
+            .alive
+            .iter()
+            .filter(|((of, _), _)| *of == side)
+            .map(|(id, key)| (id.clone(), key.clone()))
+            .collect();
         for (id, key) in &now {
             // A key that a user keeps loses its mark, and stays known.
             let known = before.get(id).and_then(|key| key.mark);
@@ -254,7 +260,8 @@ impl Checks {
         };
         let alive = self.alive_of(uid).count();
         let Some(owner) = self.service_keys.get_mut(&uid) else {
-            return self.report(Rule::FinalizerFirst, format!("the key {} has the unknown owner {uid}", key.id));
+            return self
+                .report(Rule::FinalizerFirst, format!("the key {} has the unknown owner {uid}", key.id));
         };
         let title = owner.title();
         let now = Instant::now();
@@ -265,7 +272,10 @@ impl Checks {
         let (lately, is_protected, is_released) =
             (owner.created.len(), owner.has_finalizer && !owner.is_gone, owner.is_released);
         if !is_protected && !is_released {
-            self.report(Rule::FinalizerFirst, format!("key {sequence} of {title} was created without a finalizer"));
+            self.report(
+                Rule::FinalizerFirst,
+                format!("key {sequence} of {title} was created without a finalizer"),
+            );
         }
         if alive > MOST_KEYS {
             self.report(Rule::ThreeKeys, format!("{title} has {alive} keys"));
@@ -285,9 +295,15 @@ impl Checks {
             return;
         }
         let title = owner.title();
-        let holder = self.secrets.iter().find(|(_, texts)| texts.contains(&key.secret)).map(|(place, _)| place.clone());
+        let holder = self
+            .secrets
+            .iter()
+            .find(|(_, texts)| texts.contains(&key.secret))
+            .map(|(place, _)| place.clone());
         if let Some((namespace, name)) = holder {
-            let what = format!("key {sequence} of {title} was revoked, and the Secret {namespace}/{name} contains it");
+            let what = format!(
+                "key {sequence} of {title} was revoked, and the Secret {namespace}/{name} contains it"
+            );
             self.report(Rule::CurrentKeyStays, what);
         }
     }

@@ -47,7 +47,8 @@ impl Journal {
     pub fn note(&self, who: &str, what: impl Display) {
         let mut record = self.record();
         let at = record.began.elapsed().as_millis();
-        let entry = format!("{:>10.3} {who:<10} {what}", f64::from(u32::try_from(at).unwrap_or(u32::MAX)) / 1000.0);
+        let entry =
+            format!("{:>10.3} {who:<10} {what}", f64::from(u32::try_from(at).unwrap_or(u32::MAX)) / 1000.0);
         record.digest = entry.bytes().fold(record.digest, |digest, byte| {
             (digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });

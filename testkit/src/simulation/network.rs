@@ -58,7 +58,9 @@ impl Network {
                 world.journal.note(process.name(), format_args!("{what}: hangs"));
                 future::pending().await
             }
-            Some(Mishap::Mistaken(status)) => call(request).await.map(|_| plain(status, "something went wrong")),
+            Some(Mishap::Mistaken(status)) => {
+                call(request).await.map(|_| plain(status, "something went wrong"))
+            }
             Some(Mishap::WebPage) => call(request).await.map(|answer| {
                 let page = Response::new(Body::from("<html><body>Please log in</body></html>"));
                 let (mut head, body) = page.into_parts();
@@ -80,7 +82,9 @@ impl Network {
         sleep(latency).await;
         process.runs().await;
         match &answer {
-            Ok(answer) => world.journal.note(process.name(), format_args!("{what}: {}", answer.status().as_u16())),
+            Ok(answer) => {
+                world.journal.note(process.name(), format_args!("{what}: {}", answer.status().as_u16()))
+            }
             Err(why) => world.journal.note(process.name(), format_args!("{what}: {why:?}")),
         }
         answer.map(|answer| answer.map(|body| reqwest::Body::wrap_stream(body.into_data_stream())))

@@ -39,7 +39,9 @@ impl Report {
         let failed = !outcome.violations.is_empty();
         Self {
             seed,
-            violations: violations.map(|broken| (format!("{:?}", broken.rule), broken.what.clone())).collect(),
+            violations: violations
+                .map(|broken| (format!("{:?}", broken.rule), broken.what.clone()))
+                .collect(),
             events: outcome.events.iter().map(|(number, event)| (*number, event.to_string())).collect(),
             digest: outcome.digest.0,
             entries: outcome.digest.1,
@@ -119,7 +121,10 @@ impl fmt::Display for Total {
         let Happenings { remote_calls, remote_changes: _, cluster_changes, mishaps, crashes } = happened;
         let (days, tenths) = (time.as_secs() / DAY, time.as_secs() % DAY * 10 / DAY);
         writeln!(f, "{runs} runs, {failures} of them broke a rule")?;
-        writeln!(f, "{days}.{tenths} virtual days, {events} events, {crashes} crashes, {mishaps} mishaps of requests")?;
+        writeln!(
+            f,
+            "{days}.{tenths} virtual days, {events} events, {crashes} crashes, {mishaps} mishaps of requests"
+        )?;
         write!(
             f,
             "{created} keys created, {revoked} revoked, {remote_calls} remote calls, {cluster_changes} writes to the API \

@@ -10,9 +10,7 @@ use std::{
 use serde_json::Value;
 use servicekey_operator::{
     api::custom_resource_definitions,
-    testing::{
-        AddressRules, Clock, Election, Metrics, Operator, Options, Restrictions, client_over,
-    },
+    testing::{AddressRules, Clock, Election, Metrics, Operator, Options, Restrictions, client_over},
 };
 use tokio::{
     task::JoinSet,
@@ -109,8 +107,12 @@ async fn simulate(settings: &Settings) -> Result<Outcome, String> {
     for replica in 0..replicas {
         let process = Process::start(format!("operator-{replica}"));
         processes.lock().unwrap_or_else(PoisonError::into_inner).push(process.clone());
-        let operator =
-            Replica { world: Arc::clone(&world), processes: Arc::clone(&processes), replica, chance: chance.fork() };
+        let operator = Replica {
+            world: Arc::clone(&world),
+            processes: Arc::clone(&processes),
+            replica,
+            chance: chance.fork(),
+        };
         tasks.spawn(operator.live(process, replicas > 1));
     }
     let tended = Arc::clone(&world);
@@ -183,7 +185,8 @@ fn draw_sides(chance: &Chance) -> Vec<(SideKind, &'static str)> {
 }
 
 fn draw_plan(chance: &Chance, sides: usize) -> Plan {
-    let number = |end: usize| usize::try_from(chance.below(u32::try_from(end).unwrap_or(1))).unwrap_or_default();
+    let number =
+        |end: usize| usize::try_from(chance.below(u32::try_from(end).unwrap_or(1))).unwrap_or_default();
     let count = 1 + number(4);
     Plan {
         keys: (0..count).map(|_| (number(TENANTS.len()), number(sides))).collect(),
@@ -284,9 +287,11 @@ fn settled(world: &World) {
     }
     let owners: BTreeSet<Uuid> = keys.iter().flat_map(owners).collect();
     let mut checks = world.checks();
-    let orphans: Vec<_> = checks.alive().filter(|key| {
-        key.mark.is_none_or(|(uid, _)| !owners.contains(&uid) && !checks.may_stay(uid))
-    }).map(|key| format!("{key:?}")).collect();
+    let orphans: Vec<_> = checks
+        .alive()
+        .filter(|key| key.mark.is_none_or(|(uid, _)| !owners.contains(&uid) && !checks.may_stay(uid)))
+        .map(|key| format!("{key:?}"))
+        .collect();
     for orphan in orphans {
         checks.report(Rule::NoOrphan, format!("nobody has {orphan}"));
     }
@@ -311,10 +316,14 @@ fn rested(world: &World, calm: Happenings) {
     let (calls, writes) =
         (now.remote_changes - calm.remote_changes, now.cluster_changes - calm.cluster_changes);
     if calls > 0 {
-        world.checks().report(Rule::Rest, format!("{calls} calls changed a remote side within an hour of rest"));
+        world
+            .checks()
+            .report(Rule::Rest, format!("{calls} calls changed a remote side within an hour of rest"));
     }
     if writes > 0 {
-        world.checks().report(Rule::Rest, format!("{writes} writes to the API server within an hour of rest"));
+        world
+            .checks()
+            .report(Rule::Rest, format!("{writes} writes to the API server within an hour of rest"));
     }
     world.see_cluster(Author::Other);
 }

@@ -55,12 +55,7 @@ impl Runner {
     ///
     /// # Errors
     /// The program can't be started.
-    pub fn run_many(
-        &self,
-        first: u64,
-        runs: u64,
-        see: impl FnMut(Report) -> bool + Send,
-    ) -> io::Result<()> {
+    pub fn run_many(&self, first: u64, runs: u64, see: impl FnMut(Report) -> bool + Send) -> io::Result<()> {
         let (next, stop, see) = (AtomicU64::new(0), AtomicBool::new(false), Mutex::new(see));
         let work = || -> io::Result<()> {
             while !stop.load(Ordering::SeqCst) {

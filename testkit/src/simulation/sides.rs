@@ -83,17 +83,24 @@ impl Side {
         let fake = match kind {
             // The world makes logins wrong.
             SideKind::Broker => {
-                let fake = FakeBroker::builder().environment(environment).tolerate(broker::Rule::Login).in_process(&domain);
+                let fake = FakeBroker::builder()
+                    .environment(environment)
+                    .tolerate(broker::Rule::Login)
+                    .in_process(&domain);
                 SideFake::Broker(fake.map_err(|error| error.to_string())?)
             }
             SideKind::CloudFoundry => {
                 let fake = FakeCloudFoundry::builder()
                     .environment(environment)
-                    .tolerate(cloud_foundry::Rule::Password).in_process(&domain);
+                    .tolerate(cloud_foundry::Rule::Password)
+                    .in_process(&domain);
                 SideFake::CloudFoundry(fake.map_err(|error| error.to_string())?)
             }
             SideKind::IbmCloud => {
-                let fake = FakeIbmCloud::builder().environment(environment).tolerate(ibm_cloud::Rule::Secret).in_process(&domain);
+                let fake = FakeIbmCloud::builder()
+                    .environment(environment)
+                    .tolerate(ibm_cloud::Rule::Secret)
+                    .in_process(&domain);
                 SideFake::IbmCloud(fake.map_err(|error| error.to_string())?)
             }
         };

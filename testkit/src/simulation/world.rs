@@ -247,7 +247,11 @@ impl World {
 
     /// Lets the controllers of the cluster work.
     pub fn tend_cluster(&self) {
-        let _ = (self.cluster.collect_garbage(), self.cluster.finalize_namespaces(), self.cluster.expire_events());
+        let _ = (
+            self.cluster.collect_garbage(),
+            self.cluster.finalize_namespaces(),
+            self.cluster.expire_events(),
+        );
         self.see_cluster(Author::Other);
     }
 
