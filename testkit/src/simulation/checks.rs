@@ -105,6 +105,8 @@ pub struct Checks {
     alive: BTreeMap<(usize, String), SideKey>,
     /// The namespace of each secret text that a remote side ever created.
     issued: BTreeMap<String, String>,
+    /// The ServiceKeys that lost a key at a broker, which can't list its keys: nobody can notice.
+    robbed: BTreeSet<Uuid>,
     /// The texts in each Secret of the operator, by namespace and name.
     secrets: BTreeMap<(String, String), BTreeSet<String>>,
     violations: Vec<Violation>,
@@ -215,8 +217,8 @@ impl Checks {
         self.secrets.insert(place, texts);
     }
 
-    /// Sees the keys of a remote side after a call or a change.
-    pub fn side_changed(&mut self, side: usize, keys: Vec<SideKey>, by: Author) {
+    /// Sees the keys of a remote side after a call or a change. `lists` says whether it can list its keys.
+    pub fn side_changed(&mut self, side: usize, lists: bool, keys: Vec<SideKey>, by: Author) {
         let now: BTreeMap<_, _> = keys.into_iter().map(|key| ((side, key.id.clone()), key)).collect();
         let before: BTreeMap<_, _> = self
             .alive
@@ -239,8 +241,10 @@ impl Checks {
         for (id, key) in before {
             if !now.contains_key(&id) {
                 self.alive.remove(&id);
-                if by == Author::Operator {
-                    self.key_revoked(&key);
+                match (by, key.mark) {
+                    (Author::Operator, _) => self.key_revoked(&key),
+                    (Author::Other, Some((uid, _))) if !lists => drop(self.robbed.insert(uid)),
+                    (Author::Other, _) => {}
                 }
             }
         }
@@ -316,6 +320,12 @@ impl Checks {
     /// All living keys.
     pub fn alive(&self) -> impl Iterator<Item = &SideKey> {
         self.alive.values()
+    }
+
+    /// Whether a key of this owner disappeared without a trace.
+    #[must_use]
+    pub fn was_robbed(&self, uid: Uuid) -> bool {
+        self.robbed.contains(&uid)
     }
 
     /// Whether the keys of this owner may outlive it.

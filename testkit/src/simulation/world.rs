@@ -22,7 +22,7 @@ use super::{
     api_server::{Answer, ApiServer, Call, Definitions},
     checks::{Author, Checks, ClusterChange, Rule},
     network::LATENCY,
-    sides::Side,
+    sides::{Side, SideKind},
     trouble::Troubles,
 };
 use crate::remote::Environment;
@@ -101,7 +101,7 @@ impl World {
     pub fn new(
         chance: &Chance,
         definitions: &Definitions,
-        sides: &[(super::sides::SideKind, &str)],
+        sides: &[(SideKind, &str)],
         journal: Journal,
     ) -> Result<Arc<Self>, String> {
         let clock = WorldClock::start();
@@ -211,8 +211,9 @@ impl World {
 
     /// Lets the checks see a remote side.
     pub fn see_side(&self, side: usize, by: Author) {
-        let keys = self.sides[side].keys();
-        self.checks().side_changed(side, keys, by);
+        let of = &self.sides[side];
+        let (keys, lists) = (of.keys(), of.kind() != SideKind::Broker);
+        self.checks().side_changed(side, lists, keys, by);
     }
 
     /// Lets the checks see the changes of the cluster.
