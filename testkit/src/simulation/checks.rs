@@ -100,6 +100,8 @@ pub enum Author {
 #[derive(Debug, Default)]
 pub struct Checks {
     service_keys: BTreeMap<Uuid, KnownServiceKey>,
+    /// The ServiceKeys that continue with the keys of a former one, by its UID.
+    heirs: BTreeMap<Uuid, Uuid>,
     /// The ids that keys have at brokers, by UID and sequence of the ServiceKey.
     derived: BTreeMap<String, (Uuid, u32)>,
     alive: BTreeMap<(usize, String), SideKey>,
@@ -180,6 +182,9 @@ impl Checks {
             }
             return;
         };
+        if let Some(former) = text(after, "/status/formerUid").and_then(|uid| Uuid::parse_str(uid).ok()) {
+            self.heirs.insert(former, uid);
+        }
         let had_finalizer = known.has_finalizer;
         known.has_finalizer = contains(after, "/metadata/finalizers", FINALIZER);
         known.is_deleting = after.pointer("/metadata/deletionTimestamp").is_some();
@@ -294,6 +299,7 @@ impl Checks {
         let Some((uid, sequence)) = key.mark else {
             return self.report(Rule::Isolation, format!("the key {} of nobody was revoked", key.id));
         };
+        let uid = self.heirs.get(&uid).copied().unwrap_or(uid);
         let Some(owner) = self.service_keys.get(&uid) else { return };
         if owner.is_gone || owner.is_deleting || owner.replaces || key.secret.is_empty() {
             return;

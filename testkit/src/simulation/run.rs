@@ -1,12 +1,8 @@
 //! One run: a world, one or two replicas of the operator, and the actors, from a seed to the verdict.
 
-use std::{
-    collections::BTreeSet,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use servicekey_operator::{
     api::custom_resource_definitions,
@@ -108,7 +104,7 @@ async fn simulate(settings: &Settings) -> Result<Outcome, String> {
     let mut tasks = JoinSet::new();
     for replica in 0..replicas {
         let process = Process::start(format!("operator-{replica}"));
-        processes.lock().unwrap_or_else(PoisonError::into_inner).push(process.clone());
+        processes.lock().push(process.clone());
         let operator = Replica {
             world: Arc::clone(&world),
             processes: Arc::clone(&processes),
@@ -223,7 +219,7 @@ impl Replica {
             sleep(self.chance.millis(500..30_000)).await;
             starts += 1;
             process = Process::start(&name);
-            self.processes.lock().unwrap_or_else(PoisonError::into_inner)[self.replica] = process.clone();
+            self.processes.lock()[self.replica] = process.clone();
             self.world.journal.note(&name, "starts");
         }
     }
@@ -233,7 +229,7 @@ impl Replica {
         let client = client_over(Wire::new(Arc::clone(&self.world), process.clone()), &metrics);
         let times = self.world.clock.clone();
         let clock = Clock::new(move || times.now());
-        let name = format!("{}_{start}", process.name());
+        let (title, name) = (process.name().to_owned(), format!("{}_{start}", process.name()));
         let operator = Operator::new(client.clone(), options())
             .with_clock(clock.clone())
             .with_transport(Arc::new(Network::new(Arc::clone(&self.world), process)))
@@ -243,15 +239,11 @@ impl Replica {
             let election = Election::new(client, SYSTEM, name, LEASE, metrics, clock);
             let work = |leadership| operator.with_leadership(leadership).run(std::future::pending());
             if let Err(loss) = election.govern(work).await {
-                self.world.journal.note(self.processes_name(), format_args!("{loss}"));
+                self.world.journal.note(&title, loss);
             }
         } else {
             operator.run(std::future::pending()).await;
         }
-    }
-
-    fn processes_name(&self) -> &'static str {
-        ["operator-0", "operator-1"][self.replica % 2]
     }
 }
 
