@@ -135,7 +135,9 @@ impl Pair {
         ));
         if (code, &of_real) != (of_model, &of_modelled) {
             let difference = pretty_difference(&of_real, &of_modelled);
-            let words = format!("{}, the model {of_model}:\n{difference}", self.log.last().unwrap());
+            let path = call.target.split(['?', '§']).next().unwrap_or_default().trim_end_matches("/status");
+            let history: Vec<_> = self.log.iter().filter(|line| line.contains(path)).cloned().collect();
+            let words = format!("{}, the model {of_model}:\n{difference}", history.join("\n"));
             self.differences.push(words);
         }
         (code, real)
@@ -210,15 +212,19 @@ impl Pair {
         }
     }
 
+    /// How the servers differed.
+    pub fn failure(&self, what: &str) -> Option<String> {
+        let unmodelled = self.model.unmodelled();
+        let count = self.differences.len();
+        (count + unmodelled.len() > 0)
+            .then(|| format!("{what}: {count} differences:\n{}\n{unmodelled:?}", self.differences.join("\n")))
+    }
+
     /// Fails if the servers differed.
     pub fn assert_equal(&self, what: &str) {
-        assert!(
-            self.differences.is_empty(),
-            "{what}: {} differences:\n{}",
-            self.differences.len(),
-            self.differences.join("\n")
-        );
-        assert_eq!(self.model.unmodelled(), Vec::<String>::new(), "{what}");
+        if let Some(failure) = self.failure(what) {
+            panic!("{failure}");
+        }
     }
 }
 

@@ -83,6 +83,9 @@ pub(super) fn list(request: &Request, store: &Store) -> Result<Answer, Unclear> 
         if selectors.is_empty() {
             metadata["remainingItemCount"] = remaining.into();
         }
+    } else if request.kind.is_custom() && request.form == Form::Full {
+        // Lists of custom resources do not omit it.
+        metadata["continue"] = "".into();
     }
     Ok(Answer::complete(200, body(request, &metadata, objects.into_iter().map(|(_, stored)| stored))))
 }
@@ -95,8 +98,10 @@ fn body<'a>(request: &Request, metadata: &Value, objects: impl Iterator<Item = &
         Form::Full => (kind.api_version(), kind.kind.as_str(), Types::None),
     };
     let items: Vec<_> = objects.map(|stored| stored.text(request.form, types)).collect();
-    let items = items.join(",");
-    format!(r#"{{"kind":"{list}List","apiVersion":"{api_version}","metadata":{metadata},"items":[{items}]}}"#)
+    // A nil slice in Go.
+    let is_nil = items.is_empty() && request.form == Form::Metadata;
+    let items = if is_nil { "null".to_owned() } else { format!("[{}]", items.join(",")) };
+    format!(r#"{{"kind":"{list}List","apiVersion":"{api_version}","metadata":{metadata},"items":{items}}}"#)
 }
 
 /// The number of objects in a page. A list from the cache, in any version, has no pages.

@@ -141,6 +141,10 @@ impl Schema {
         Ok(())
     }
 
+    pub(super) fn property(&self, name: &str) -> Option<&Self> {
+        self.properties.get(name)
+    }
+
     fn has_transition_rules(&self) -> bool {
         let children =
             self.properties.values().chain(self.additional.as_deref()).chain(self.items.as_deref());
@@ -257,6 +261,7 @@ impl Schema {
         if let Some(wanted) = self.kind.filter(|wanted| !wanted.admits(value)) {
             let words = format!("{path} in body must be of type {}: \"{}\"", wanted.name(), type_of(value));
             errors.push(FieldError::type_invalid(path, type_of(value), &words));
+            self.check_allowed(value, path, errors);
             return;
         }
         match value {
@@ -286,6 +291,10 @@ impl Schema {
             }
             Value::Null | Value::Bool(_) => {}
         }
+        self.check_allowed(value, path, errors);
+    }
+
+    fn check_allowed(&self, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
         if !self.allowed.is_empty() && !self.allowed.contains(value) {
             let supported: Vec<_> = self
                 .allowed
@@ -327,7 +336,7 @@ impl Schema {
         }
         if self.is_date_time && !is_date_time(text) {
             let words = format!("{path} in body must be of type date-time: {value}");
-            errors.push(FieldError::invalid(path, &value, &words));
+            errors.push(FieldError::type_invalid(path, text, &words));
         }
     }
 
@@ -507,7 +516,7 @@ fn type_of(value: &Value) -> &'static str {
 fn is_empty(value: &Value, schema: &Schema) -> bool {
     match value {
         Value::Null => true,
-        Value::String(text) => text.is_empty(),
+        Value::String(text) => text.is_empty() && !schema.nullable,
         Value::Array(values) => values.is_empty(),
         // An empty structure is kept: only a map counts as empty.
         Value::Object(fields) => fields.is_empty() && schema.properties.is_empty(),

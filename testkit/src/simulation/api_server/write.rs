@@ -66,8 +66,8 @@ impl State {
         self.hooks.validate(&self.review(request, name, None), &object)?;
         quota::check(&self.definitions, &self.store, kind, request.namespace.as_deref(), name)?;
         let key = store::key(request.namespace.as_deref(), name);
-        if self.store.get(kind, &key).is_some() {
-            return Err(Refusal::already_exists(kind, name).into());
+        if let Some(existing) = self.store.get(kind, &key) {
+            return Err(Refusal::already_exists(kind, name, existing.is_deleting()).into());
         }
         let lacks_defaults = kind.is_custom() && object.get("status").is_none();
         if lacks_defaults {
@@ -88,12 +88,21 @@ impl State {
         self.decode(request, &mut object, true)?;
         check_place(request, &object)?;
         object["metadata"]["name"] = name.into();
+        if let Some(namespace) = &request.namespace {
+            object["metadata"]["namespace"] = namespace.as_str().into();
+        }
         let existing = self.store.get(kind, &request.key()).cloned();
         let uid = object["metadata"]["uid"].as_str();
         let stored_uid = existing.as_deref().map_or("", Stored::uid);
-        if let Some(uid) = uid.filter(|uid| *uid != stored_uid) {
-            let words =
-                format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {stored_uid}");
+        let is_found = existing.is_some() || kind.is_created_by_update();
+        if let Some(uid) = uid.filter(|uid| is_found && *uid != stored_uid) {
+            let words = format!(
+                "StorageError: invalid object, Code: 4, Key: {}/{}/{}, ResourceVersion: 0, AdditionalErrorMsg: \
+                 Precondition failed: UID in precondition: {uid}, UID in object meta: {stored_uid}",
+                if request.is_dry_run() { "" } else { "/registry" },
+                kind.storage_prefix(),
+                request.key()
+            );
             return Err(Refusal::conflict(kind, name, &words).into());
         }
         match existing {
@@ -134,12 +143,7 @@ impl State {
         match object["metadata"]["resourceVersion"].as_str() {
             None | Some("0") if kind.allows_unconditional_update() => {}
             None | Some("0") => {
-                let words = "must be specified for an update";
-                let error = FieldError {
-                    body: format!("Invalid value: 0x0: {words}"),
-                    ..FieldError::invalid("metadata.resourceVersion", &Value::Null, words)
-                };
-                return Err(Refusal::invalid(kind, name, &[error]).into());
+                return Err(Refusal::without_version(kind, name).into());
             }
             Some(version) if version == existing.version() => {}
             Some(_) => return Err(Refusal::outdated(kind, name).into()),
@@ -149,7 +153,11 @@ impl State {
         prepare_update(request, &mut object, old);
         let mut errors = Vec::new();
         metadata::validate_update(kind, &object["metadata"], &old["metadata"], &mut errors);
-        validate(kind, &object, Some(old), &mut errors);
+        if request.of_status && kind.is_custom() {
+            validate_status(kind, &object, old, &mut errors);
+        } else {
+            validate(kind, &object, Some(old), &mut errors);
+        }
         if !errors.is_empty() {
             return Err(Refusal::invalid(kind, name, &errors).into());
         }
@@ -424,6 +432,21 @@ fn validate(kind: &Kind, object: &Value, old: Option<&Value>, errors: &mut Vec<F
         return;
     }
     kind.schema.validate(object, old, "", errors);
+    validate_rules(kind, object, old, errors);
+}
+
+/// Validates an update of the status. Paths in the words of its errors begin in the status.
+fn validate_status(kind: &Kind, object: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    if let (Some(status), Some(schema)) = (object.get("status"), kind.schema.property("status")) {
+        let mut of_status = Vec::new();
+        schema.validate(status, old.get("status"), "", &mut of_status);
+        errors.extend(of_status.into_iter().map(|error| error.within("status")));
+    }
+    validate_rules(kind, object, Some(old), errors);
+}
+
+/// Checks what the API server checks after the schema.
+fn validate_rules(kind: &Kind, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     kind.schema.validate_lists(object, "", errors);
     if errors.iter().any(FieldError::blocks_rules) {
         let words = "some validation rules were not checked because the object was invalid; correct the existing \
