@@ -159,11 +159,13 @@ fn validate_annotations(annotations: &Value, errors: &mut Vec<FieldError>) {
 
 fn validate_owners(owners: &Value, errors: &mut Vec<FieldError>) {
     let mut controllers = 0;
-    for (at, owner) in owners.as_array().into_iter().flatten().enumerate() {
+    for owner in owners.as_array().into_iter().flatten() {
         for field in ["apiVersion", "kind", "name", "uid"] {
             if owner[field].as_str().is_none_or(str::is_empty) {
-                let path = format!("metadata.ownerReferences[{at}].{field}");
-                errors.push(FieldError::invalid(path, &Value::from(""), "must not be empty"));
+                let path = format!("metadata.ownerReferences.{field}");
+                let words =
+                    if field == "apiVersion" { "version must not be empty" } else { "must not be empty" };
+                errors.push(FieldError::invalid(path, &Value::from(""), words));
             }
         }
         controllers += usize::from(owner["controller"] == true);

@@ -49,7 +49,7 @@ impl State {
         let kind = &request.kind;
         if object["metadata"].get("resourceVersion").is_some() && request.verb == Verb::Create {
             let words = "resourceVersion should not be set on objects to be created";
-            return Err(Refusal::new(500, "InternalError", words).into());
+            return Err(Refusal::new(500, "", words).into());
         }
         prepare_create(kind, &mut object);
         let now = self.now();
