@@ -28,8 +28,12 @@ pub struct Normal {
 impl Normal {
     pub fn answer(&mut self, answer: &Value) -> Value {
         let mut answer = answer.clone();
-        if answer["code"] == 400 {
-            // These texts are those of Go's decoders.
+        // These texts are those of Go's decoders.
+        let is_of_patch = answer["details"]["causes"][0]["field"] == "patch";
+        if is_of_patch {
+            answer["details"]["causes"][0]["message"] = "any".into();
+        }
+        if is_of_patch || answer["code"] == 400 {
             answer["message"] = "any".into();
         }
         let metadata = &mut answer["metadata"];

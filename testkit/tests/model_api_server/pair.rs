@@ -136,7 +136,9 @@ impl Pair {
         if (code, &of_real) != (of_model, &of_modelled) {
             let difference = pretty_difference(&of_real, &of_modelled);
             let path = call.target.split(['?', '§']).next().unwrap_or_default().trim_end_matches("/status");
-            let history: Vec<_> = self.log.iter().filter(|line| line.contains(path)).cloned().collect();
+            let history: Vec<_> =
+                self.log.iter().rev().filter(|line| line.contains(path)).take(6).cloned().collect();
+            let history: Vec<_> = history.into_iter().rev().collect();
             let words = format!("{}, the model {of_model}:\n{difference}", history.join("\n"));
             self.differences.push(words);
         }

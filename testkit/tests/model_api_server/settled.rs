@@ -155,3 +155,44 @@ async fn a_watch_at_an_old_version_fails_the_same() {
     pair.compare_events().await;
     pair.assert_equal("old watches");
 }
+
+#[tokio::test]
+async fn writes_without_a_change_get_the_same_versions() {
+    let namespace = "model-no-change";
+    let mut pair = pair(5, namespace).await;
+    let keys = format!("/apis/servicekeys.dev/v1alpha1/namespaces/{namespace}/servicekeys");
+    let nothing = json!({"metadata": {}});
+    let annotated = json!({"metadata": {"annotations": {"a": "b"}}});
+    let status = json!({"status": {"observedGeneration": -1}});
+    for (name, steps) in [
+        (
+            "a",
+            vec![
+                ("", &nothing),
+                ("", &nothing),
+                ("/status", &nothing),
+                ("/status", &nothing),
+                ("", &nothing),
+            ],
+        ),
+        (
+            "b",
+            vec![
+                ("", &annotated),
+                ("", &annotated),
+                ("/status", &nothing),
+                ("/status", &status),
+                ("", &nothing),
+            ],
+        ),
+        ("c", vec![("/status", &status), ("/status", &status), ("", &nothing), ("", &annotated)]),
+        ("d", vec![("/status", &nothing), ("", &nothing), ("", &annotated), ("/status", &status)]),
+    ] {
+        pair.send(call(Method::POST, keys.as_str(), &key(name, json!([])))).await;
+        for (part, patch) in steps {
+            let request = call(Method::PATCH, format!("{keys}/{name}{part}"), patch);
+            pair.send(request.with_content_type("application/merge-patch+json")).await;
+        }
+    }
+    pair.assert_equal("writes without a change");
+}

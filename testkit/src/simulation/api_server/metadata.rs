@@ -126,7 +126,8 @@ fn validate_common(kind: &Kind, metadata: &Value, errors: &mut Vec<FieldError>) 
             errors.push(FieldError::invalid("metadata.finalizers", &value, &words));
         }
         let is_standard = STANDARD_FINALIZERS.contains(&finalizer);
-        if !kind.is_custom() && !finalizer.contains('/') && !is_standard {
+        let is_core = !matches!(kind.strategy, Strategy::Custom | Strategy::Lease);
+        if is_core && !finalizer.contains('/') && !is_standard {
             let words = "name is neither a standard finalizer name nor is it fully qualified";
             errors.push(FieldError::invalid(format!("metadata.finalizers[{at}]"), &value, words));
         }

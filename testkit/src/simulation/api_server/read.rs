@@ -10,7 +10,7 @@ use super::{
     request::{Request, Unclear},
     selectors::Selectors,
     status::Refusal,
-    store::{Form, Store, Stored, Types, is_within},
+    store::{self, Form, Store, Stored, Types, is_within},
 };
 
 /// The words for a page of a list whose version is no longer known.
@@ -70,13 +70,19 @@ pub(super) fn list(request: &Request, store: &Store) -> Result<Answer, Unclear> 
     };
     let version = version.unwrap_or_else(|| store.revision());
     let after = page.as_ref().map(|page| page.after.as_str());
-    let mut selected = snapshot.iter().filter(|(key, stored)| {
+    // A list of one name reads only its key.
+    let is_exact = request.namespace.is_some() || !request.kind.namespaced;
+    let only =
+        selectors.name().filter(|_| is_exact).map(|name| store::key(request.namespace.as_deref(), name));
+    let mut rest = snapshot.iter().filter(|(key, _)| {
         is_within(key, request.namespace.as_deref())
+            && only.as_ref().is_none_or(|only| only == *key)
             && after.is_none_or(|after| key.as_str() > after)
-            && selectors.matches(&stored.value)
     });
-    let objects: Vec<_> = selected.by_ref().take(limit.unwrap_or(usize::MAX)).collect();
-    let remaining = selected.count();
+    let selected = rest.by_ref().filter(|(_, stored)| selectors.matches(&stored.value));
+    let objects: Vec<_> = selected.take(limit.unwrap_or(usize::MAX)).collect();
+    // The server does not know whether the rest matches, so the last page may be empty.
+    let remaining = rest.count();
     let mut metadata = json!({"resourceVersion": version.to_string()});
     if let Some((key, _)) = objects.last().filter(|_| remaining > 0) {
         metadata["continue"] = Page { version: Some(version), after: (*key).clone() }.token().into();

@@ -18,6 +18,14 @@ pub(super) fn find(text: &str) -> Option<Check> {
     TABLE.iter().find(|(rule, _)| *rule == text).map(|(_, check)| *check)
 }
 
+/// The reason why a rule that fails can't be evaluated at all: the pattern of durations admits an empty text, and the
+/// function does not.
+pub(super) fn evaluation_error(rule: &str, value: &Value) -> Option<&'static str> {
+    let fields = rule.split("duration(self.").skip(1).filter_map(|rest| rest.split(')').next());
+    let is_empty = fields.into_iter().any(|field| value[field] == "");
+    is_empty.then_some("type conversion error from 'string' to 'google.protobuf.Duration'")
+}
+
 macro_rules! pattern {
     ($regex:literal) => {{
         static PATTERN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new($regex).ok());

@@ -10,6 +10,8 @@ use super::{
     status::FieldError,
 };
 
+/// The format of times.
+const DATE_TIME: &str = "date-time";
 /// The keywords of a schema that change nothing here.
 const IGNORED: [&str; 3] = ["description", "title", "x-kubernetes-map-type"];
 
@@ -35,6 +37,7 @@ enum ListType {
 /// One rule of `x-kubernetes-validations`.
 #[derive(Clone)]
 struct Rule {
+    text: String,
     check: Check,
     transition: bool,
     optional_old: bool,
@@ -55,7 +58,7 @@ pub(super) struct Schema {
     required: Vec<String>,
     default: Option<Value>,
     allowed: Vec<Value>,
-    is_date_time: bool,
+    format: Option<String>,
     length: (Option<u64>, Option<u64>),
     item_count: (Option<u64>, Option<u64>),
     property_count: (Option<u64>, Option<u64>),
@@ -118,8 +121,7 @@ impl Schema {
             "default" => self.default = Some(value.clone()),
             "enum" => self.allowed = value.as_array().cloned().unwrap_or_default(),
             "format" => match value.as_str() {
-                Some("date-time") => self.is_date_time = true,
-                Some("int64" | "int32") => {}
+                Some(format @ (DATE_TIME | "int64" | "int32")) => self.format = Some(format.to_owned()),
                 _ => return Err(format!("`{path}` has the format {value}, which the model does not check")),
             },
             "minLength" => self.length.0 = number(),
@@ -259,8 +261,18 @@ impl Schema {
             return;
         }
         if let Some(wanted) = self.kind.filter(|wanted| !wanted.admits(value)) {
-            let words = format!("{path} in body must be of type {}: \"{}\"", wanted.name(), type_of(value));
-            errors.push(FieldError::type_invalid(path, type_of(value), &words));
+            let (wanted, found) = match &self.format {
+                Some(format) if !value.is_string() && !value.is_array() && !value.is_null() => {
+                    (format.as_str(), format_of(value))
+                }
+                _ => (wanted.name(), type_of(value)),
+            };
+            let words = format!("{path} in body must be of type {wanted}: {found:?}");
+            errors.push(FieldError::type_invalid(path, found, &words));
+            if value.is_f64() && self.kind == Some(Type::Integer) {
+                let words = format!("Checked value must be of type integer with format {wanted} in {path}");
+                errors.push(FieldError::invalid(path, &"".into(), &words));
+            }
             self.check_allowed(value, path, errors);
             return;
         }
@@ -334,7 +346,7 @@ impl Schema {
         if let Some(most) = self.length.1.filter(|most| length > *most) {
             errors.push(FieldError::too_long(path, usize::try_from(most).unwrap_or(usize::MAX)));
         }
-        if self.is_date_time && !is_date_time(text) {
+        if self.format.as_deref() == Some(DATE_TIME) && !is_date_time(text) {
             let words = format!("{path} in body must be of type date-time: {value}");
             errors.push(FieldError::type_invalid(path, text, &words));
         }
@@ -393,6 +405,11 @@ impl Schema {
         }
         for rule in &self.rules {
             if (!rule.transition || rule.optional_old || old.is_some()) && !(rule.check)(value, old) {
+                if let Some(problem) = rules::evaluation_error(&rule.text, value) {
+                    let words = format!("{problem} evaluating rule: {}", rule.message);
+                    errors.push(FieldError::invalid(path, &"object".into(), &words));
+                    continue;
+                }
                 let field = format!("{path}{}", rule.field_path);
                 let field = field.trim_start_matches('.');
                 errors.push(if value.is_object() || value.is_array() {
@@ -458,6 +475,7 @@ fn compile_rule(rule: &Value, path: &str) -> Result<Rule, String> {
         check,
         transition: words.contains("oldSelf"),
         optional_old: rule["optionalOldSelf"] == true,
+        text: words,
         message: text("message"),
         field_path: text("fieldPath"),
     })
@@ -510,6 +528,15 @@ fn type_of(value: &Value) -> &'static str {
         Value::String(_) => "string",
         Value::Array(_) => "array",
         Value::Object(_) => "object",
+    }
+}
+
+/// The format that Go's type of a value suggests.
+fn format_of(value: &Value) -> &'static str {
+    match value {
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        _ => "",
     }
 }
 

@@ -44,6 +44,12 @@ impl Selectors {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
+    /// The only name that is selected.
+    pub(super) fn name(&self) -> Option<&str> {
+        let term = self.fields.iter().find(|term| term.equal && term.path == ["metadata", "name"]);
+        term.map(|term| term.value.as_str())
+    }
+
     pub(super) fn matches(&self, object: &Value) -> bool {
         let labels = &object["metadata"]["labels"];
         self.labels.iter().all(|term| term.matches(labels))

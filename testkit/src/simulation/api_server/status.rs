@@ -211,6 +211,13 @@ impl Refusal {
         refusal.with_cause(error.reason, &error.body, field)
     }
 
+    /// A patch that makes an object unreadable.
+    pub(super) fn of_patch(words: &str) -> Self {
+        let body = format!("Invalid value: \"\": {words}");
+        let refusal = Self::new(422, "Invalid", format!(" \"\" is invalid: patch: {body}"));
+        refusal.with_cause("FieldValueInvalid", &body, "patch")
+    }
+
     pub(super) fn expired(message: impl Into<String>) -> Self {
         Self::new(410, "Expired", message)
     }

@@ -86,11 +86,8 @@ impl State {
         let (kind, name) = (&request.kind, request.name());
         let mut object = parse(request)?;
         self.decode(request, &mut object, true)?;
-        check_place(request, &object)?;
+        check_place(request, &mut object)?;
         object["metadata"]["name"] = name.into();
-        if let Some(namespace) = &request.namespace {
-            object["metadata"]["namespace"] = namespace.as_str().into();
-        }
         let existing = self.store.get(kind, &request.key()).cloned();
         let uid = object["metadata"]["uid"].as_str();
         let stored_uid = existing.as_deref().map_or("", Stored::uid);
@@ -127,7 +124,7 @@ impl State {
         object["kind"] = kind.kind.as_str().into();
         patch::apply(request, &mut object)?;
         self.decode(request, &mut object, false)?;
-        check_place(request, &object)?;
+        check_place(request, &mut object)?;
         self.replace(request, &existing, object)
     }
 
@@ -198,7 +195,11 @@ impl State {
         let unreadable = |words: &str| {
             let (version, name) = (&kind.version, &kind.kind);
             let message = format!("{name} in version {version:?} cannot be handled as a {name}: {words}");
-            Refusal::bad_request(message)
+            if request.verb == Verb::Patch {
+                Refusal::of_patch(&message)
+            } else {
+                Refusal::bad_request(message)
+            }
         };
         let mut unknown = Vec::new();
         metadata::decode(&mut object["metadata"], &mut unknown).map_err(|words| unreadable(&words))?;
@@ -327,7 +328,11 @@ fn check_namespace_field(request: &Request, object: &mut Value) -> Result<(), Re
             Ok(())
         }
         (Some(namespace), Some(given)) if given == namespace => Ok(()),
-        (None, None) => Ok(()),
+        // Objects of the cluster lose a namespace.
+        (None, _) => {
+            object["metadata"].as_object_mut().map(|metadata| metadata.remove("namespace"));
+            Ok(())
+        }
         _ => Err(Refusal::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request",
         )),
@@ -335,22 +340,14 @@ fn check_namespace_field(request: &Request, object: &mut Value) -> Result<(), Re
 }
 
 /// Checks that an object of an update has the name and the namespace of the path.
-fn check_place(request: &Request, object: &Value) -> Result<(), Refusal> {
-    let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    if name != request.name() && !name.is_empty() {
-        return Err(Refusal::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            request.name()
-        )));
+fn check_place(request: &Request, object: &mut Value) -> Result<(), Refusal> {
+    let (name, expected) = (object["metadata"]["name"].as_str().unwrap_or_default(), request.name());
+    if name != expected && !name.is_empty() {
+        let words =
+            format!("the name of the object ({name}) does not match the name on the URL ({expected})");
+        return Err(Refusal::bad_request(words));
     }
-    let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
-    let expected = request.namespace.as_deref().unwrap_or_default();
-    if namespace != expected && !namespace.is_empty() {
-        return Err(Refusal::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
-    Ok(())
+    check_namespace_field(request, object)
 }
 
 fn prepare_create(kind: &Kind, object: &mut Value) {
