@@ -114,5 +114,11 @@ pub fn pretty_difference(real: &Value, model: &Value) -> String {
             ours.iter().filter(|line| !theirs.contains(line)).map(|line| format!("    {mark} {line}"));
         lines.collect::<Vec<_>>().join("\n")
     };
-    format!("{}\n{}", only(&real, &model, "real "), only(&model, &real, "model"))
+    let difference = format!("{}\n{}", only(&real, &model, "real "), only(&model, &real, "model"));
+    // The same lines in another order or number.
+    if difference.trim().is_empty() {
+        format!("real {}\nmodel {}", real.join("\n"), model.join("\n"))
+    } else {
+        difference
+    }
 }

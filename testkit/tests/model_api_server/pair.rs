@@ -117,7 +117,13 @@ impl Pair {
 
     /// Sends a request to both, compares the answers, and returns the code and the answer of the real server.
     pub async fn send(&mut self, call: Call) -> (u16, Value) {
-        let (code, real) = self.ask_real(&self.of_real.resolved(&call)).await;
+        let asked = self.of_real.resolved(&call);
+        if asked.target.contains("resourceVersion=0") {
+            // The answer comes from a cache, which a list without a version brings up to date.
+            let fresh = asked.target.replace("resourceVersion=0", "");
+            self.ask_real(&Call { target: fresh, ..asked.clone() }).await;
+        }
+        let (code, real) = self.ask_real(&asked).await;
         let Answer::Complete { code: of_model, body } = self.model.answer(&self.of_model.resolved(&call))
         else {
             panic!("the request begins a watch: {}", call.target);

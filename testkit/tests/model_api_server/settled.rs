@@ -93,6 +93,37 @@ async fn namespaces_get_the_same_answers() {
     pair.assert_equal("namespaces");
 }
 
+#[tokio::test]
+async fn quotas_refuse_the_same() {
+    let namespace = "model-quotas";
+    let mut pair = pair(6, namespace).await;
+    let quotas = format!("/api/v1/namespaces/{namespace}/resourcequotas");
+    let secrets = format!("/api/v1/namespaces/{namespace}/secrets");
+    let hard = json!({"count/secrets": "1"});
+    let quota = json!({"metadata": {"name": "few"}, "spec": {"hard": hard}});
+    let (_, created) = pair.ask_real(&call(Method::POST, quotas.as_str(), &quota)).await;
+    // The plane has no controller that fills the status. The model needs none.
+    let status = json!({"hard": hard, "used": {"count/secrets": "0"}});
+    let filled = json!({"metadata": created["metadata"], "spec": {"hard": hard}, "status": status});
+    pair.ask_real(&call(Method::PUT, format!("{quotas}/few/status"), &filled)).await;
+    let _ = pair.model.answer(&call(Method::POST, quotas.as_str(), &quota));
+    // The server reads quotas from a cache. A dry run does not count.
+    let counted = async {
+        let probe = call(Method::POST, format!("{secrets}?dryRun=All"), &named("probe"));
+        while pair.ask_real(&probe).await.0 != 201 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, counted).await.unwrap();
+    for (name, query, expected) in
+        [("a", "", 201), ("b", "?dryRun=All", 403), ("b", "", 403), ("a", "", 403), ("A", "", 422)]
+    {
+        let (code, _) = pair.send(call(Method::POST, format!("{secrets}{query}"), &named(name))).await;
+        assert_eq!(code, expected);
+    }
+    pair.assert_equal("quotas");
+}
+
 fn key(name: &str, owners: Value) -> Value {
     json!({
         "apiVersion": "servicekeys.dev/v1alpha1", "kind": "ServiceKey",

@@ -271,7 +271,7 @@ impl Schema {
             errors.push(FieldError::type_invalid(path, found, &words));
             if value.is_f64() && self.kind == Some(Type::Integer) {
                 let words = format!("Checked value must be of type integer with format {wanted} in {path}");
-                errors.push(FieldError::invalid(path, &"".into(), &words));
+                errors.push(FieldError::invalid("<nil>", &"".into(), &words));
             }
             self.check_allowed(value, path, errors);
             return;
