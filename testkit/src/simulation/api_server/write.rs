@@ -76,7 +76,7 @@ impl State {
         if request.is_dry_run() {
             return Ok(Answer::complete(201, text(request, &Stored::new(object, now))));
         }
-        check_size(&object)?;
+        check_size(request, &object)?;
         let lacks_defaults = lacks_defaults && object.get("status").is_some();
         let stored = self.put(kind, &key, Stored::new(object, now).lacking_defaults(lacks_defaults));
         Ok(Answer::complete(201, text(request, &stored)))
@@ -176,7 +176,7 @@ impl State {
         if object == *old && !existing.lacks_defaults {
             return Ok(Answer::complete(200, text(request, existing)));
         }
-        check_size(&object)?;
+        check_size(request, &object)?;
         let stored = self.put(kind, &key, Stored::new(object, now));
         Ok(Answer::complete(200, text(request, &stored)))
     }
@@ -454,8 +454,10 @@ fn validate_rules(kind: &Kind, object: &Value, old: Option<&Value>, errors: &mut
     }
 }
 
-fn check_size(object: &Value) -> Result<(), Unclear> {
-    if object.to_string().len() > STORED_BYTES {
+fn check_size(request: &Request, object: &Value) -> Result<(), Unclear> {
+    // A patch may add to an object that is already large.
+    let may_be_large = request.verb == Verb::Patch || request.body.len() > STORED_BYTES / 2;
+    if may_be_large && object.to_string().len() > STORED_BYTES {
         return Err(Unclear::Unmodelled("an object that is too large for etcd".into()));
     }
     Ok(())
