@@ -53,6 +53,11 @@ async fn run(client: kube::Client, seed: u64) -> Pair {
                 pair.watch(watch.metadata_only(false)).await;
             }
         }
+        if resource.namespaced {
+            let Resource { group, plural, .. } = resource;
+            let query = format!("fieldSelector=metadata.namespace%3D{namespace}");
+            pair.watch(get(format!("/{group}/{plural}?{query}"))).await;
+        }
     }
     for _ in 0..REQUESTS {
         let request = random.request();
@@ -182,6 +187,10 @@ impl Random {
 
     /// A list; of a resource of the cluster only the objects of this sequence.
     fn list(&mut self, resource: Resource) -> Call {
+        if resource.namespaced && self.chance(15) {
+            let Resource { group, plural, .. } = resource;
+            return get(format!("/{group}/{plural}?fieldSelector=metadata.namespace%3D{}", self.namespace()));
+        }
         let mut query = Vec::new();
         if !resource.namespaced {
             query.push(format!("labelSelector=seed%3D{}", self.seed));
