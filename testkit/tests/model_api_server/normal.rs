@@ -1,5 +1,5 @@
-//! Answers without what differs between any two servers: UIDs, versions and times are replaced by the order of their
-//! first appearance.
+//! Answers in a form that is equal for any two servers: numbers in the order of their first appearance replace UIDs and
+//! versions.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 

@@ -28,7 +28,7 @@ const SILENCE: Duration = Duration::from_millis(300);
 
 static DEFINITIONS: LazyLock<Definitions> = LazyLock::new(|| Definitions::new(&definitions()).unwrap());
 
-/// What one server has answered so far: the UIDs and versions of each object, for later requests.
+/// The UIDs and versions that one server has answered so far, for later requests.
 #[derive(Default)]
 struct Memory {
     versions: BTreeMap<String, Vec<(String, String)>>,

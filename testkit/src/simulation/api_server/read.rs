@@ -13,7 +13,7 @@ use super::{
     store::{self, Form, Store, Stored, Types, is_within},
 };
 
-/// The words for a page of a list whose version is no longer known.
+/// The message for a page of a list whose version was compacted.
 const EXPIRED_WORDS: &str = "The provided continue parameter is too old to display a consistent list result. You can \
      start a new list without the continue parameter, or use the continue token in this response to retrieve the \
      remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were \

@@ -8,7 +8,7 @@ use super::{
     status::Refusal,
 };
 
-/// What a list or a watch selects.
+/// The selectors of a list or a watch.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Selectors {
     labels: Vec<LabelTerm>,

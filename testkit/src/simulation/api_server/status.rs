@@ -30,12 +30,12 @@ impl FieldError {
         Self { field: field.into(), reason, body }
     }
 
-    /// The value is shown in the message.
+    /// The message contains the value.
     pub(super) fn invalid(field: impl Into<String>, value: &Value, detail: &str) -> Self {
         Self::new(field, "FieldValueInvalid", format!("Invalid value: {}: {detail}", shown(value)))
     }
 
-    /// The value is not shown in the message.
+    /// The message does not contain the value.
     pub(super) fn invalid_unshown(field: impl Into<String>, detail: &str) -> Self {
         Self::new(field, "FieldValueInvalid", format!("Invalid value: {detail}"))
     }

@@ -66,7 +66,7 @@ fn the_owner_controls_the_delivery_of_a_watch() {
         let Answer::Complete { code, .. } =
             server.answer(&Call::new(Method::POST, "/api/v1/namespaces").with_body(&body))
         else {
-            panic!("a create is no watch");
+            panic!("a create does not begin a watch");
         };
         assert_eq!(code, 201);
     };

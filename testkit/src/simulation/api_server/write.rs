@@ -63,7 +63,7 @@ impl State {
         if !errors.is_empty() {
             return Err(Refusal::invalid(kind, name, &errors).into());
         }
-        self.hooks.validate(&self.review(request, name, None), &object)?;
+        self.hooks.validate(&review(request, name, None), &object)?;
         quota::check(&self.definitions, &self.store, kind, request.namespace.as_deref(), name)?;
         let key = store::key(request.namespace.as_deref(), name);
         if let Some(existing) = self.store.get(kind, &key) {
@@ -139,9 +139,7 @@ impl State {
         let old = &existing.value;
         match object["metadata"]["resourceVersion"].as_str() {
             None | Some("0") if kind.allows_unconditional_update() => {}
-            None | Some("0") => {
-                return Err(Refusal::without_version(kind, name).into());
-            }
+            None | Some("0") => return Err(Refusal::without_version(kind, name).into()),
             Some(version) if version == existing.version() => {}
             Some(_) => return Err(Refusal::outdated(kind, name).into()),
         }
@@ -158,19 +156,17 @@ impl State {
         if !errors.is_empty() {
             return Err(Refusal::invalid(kind, name, &errors).into());
         }
-        self.hooks.validate(&self.review(request, name, Some(old)), &object)?;
+        self.hooks.validate(&review(request, name, Some(old)), &object)?;
         let now = self.now();
         let key = request.key();
         let is_over = existing.is_deleting()
             && metadata::finalizers(&object["metadata"]).next().is_none()
             && (kind.strategy != Strategy::Namespace || object["spec"].get("finalizers").is_none());
-        if is_over {
-            if !request.is_dry_run() {
-                self.remove(kind, &key);
-            }
-            return Ok(Answer::complete(200, text(request, &Stored::new(object, now))));
+        if is_over && !request.is_dry_run() {
+            // Its last version is deleted without an update before.
+            self.remove(kind, &key);
         }
-        if request.is_dry_run() {
+        if is_over || request.is_dry_run() {
             return Ok(Answer::complete(200, text(request, &Stored::new(object, now))));
         }
         if object == *old && !existing.lacks_defaults {
@@ -258,28 +254,10 @@ impl State {
         object: &mut Value,
         old: Option<&Value>,
     ) -> Result<(), Unclear> {
-        if self.hooks.has_mutating() && self.hooks.mutate(&self.review(request, name, old), object) {
+        if self.hooks.has_mutating() && self.hooks.mutate(&review(request, name, old), object) {
             self.decode(request, object, false)?;
         }
         Ok(())
-    }
-
-    pub(super) fn review<'a>(
-        &self,
-        request: &'a Request,
-        name: &'a str,
-        old: Option<&'a Value>,
-    ) -> Review<'a> {
-        Review {
-            verb: if request.verb == Verb::Patch { Verb::Update } else { request.verb },
-            resource: &request.kind.plural,
-            of_status: request.of_status,
-            namespace: request.namespace.as_deref().unwrap_or_default(),
-            name,
-            old,
-            is_dry_run: request.is_dry_run(),
-            caller: &request.caller,
-        }
     }
 }
 
@@ -288,6 +266,20 @@ impl super::Ids {
         (0..NAME_SUFFIX)
             .map(|_| char::from(NAME_CHARACTERS[self.random.usize(..NAME_CHARACTERS.len())]))
             .collect()
+    }
+}
+
+/// The write as hooks see it.
+pub(super) fn review<'a>(request: &'a Request, name: &'a str, old: Option<&'a Value>) -> Review<'a> {
+    Review {
+        verb: if request.verb == Verb::Patch { Verb::Update } else { request.verb },
+        resource: &request.kind.plural,
+        of_status: request.of_status,
+        namespace: request.namespace.as_deref().unwrap_or_default(),
+        name,
+        old,
+        is_dry_run: request.is_dry_run(),
+        caller: &request.caller,
     }
 }
 
@@ -402,11 +394,13 @@ fn prepare_update(request: &Request, object: &mut Value, old: &Value) {
 
 /// Whether anything but the metadata and the status has changed.
 fn differs_in_spec(object: &Value, old: &Value) -> bool {
-    let fields = |value: &'_ Value| {
-        let fields = value.as_object().cloned().unwrap_or_default();
-        fields.into_iter().filter(|(field, _)| field != "metadata" && field != "status").collect::<Vec<_>>()
+    let differs = |one: &Value, other: &Value| {
+        let mut fields = one.as_object().into_iter().flatten();
+        fields.any(|(field, value)| {
+            !matches!(field.as_str(), "metadata" | "status") && other.get(field) != Some(value)
+        })
     };
-    fields(object) != fields(old)
+    differs(object, old) || differs(old, object)
 }
 
 fn restore(object: &mut Value, field: &str, value: Option<&Value>) {
