@@ -1,6 +1,6 @@
 //! Structural schemas: defaults, pruning and validation, in the order and with the words of the API server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -213,10 +213,15 @@ impl Schema {
                 }
             }
             Value::Array(values) => {
-                if let Some(child) = &self.items {
-                    for (at, value) in values.iter_mut().enumerate() {
-                        child.prune(value, &format!("{path}[{at}]"), unknown);
-                    }
+                // Objects in a list without a schema lose all fields.
+                let empty = Self::default();
+                let child = match &self.items {
+                    Some(child) => child,
+                    None if self.preserves_unknown => return,
+                    None => &empty,
+                };
+                for (at, value) in values.iter_mut().enumerate() {
+                    child.prune(value, &format!("{path}[{at}]"), unknown);
                 }
             }
             _ => {}
@@ -369,26 +374,40 @@ impl Schema {
                 }
             }
             Value::Array(values) => {
-                let mut seen = BTreeSet::new();
-                for (at, value) in values.iter().enumerate() {
-                    let key = match &self.list {
-                        ListType::Atomic => None,
-                        ListType::Set => Some(value.clone()),
-                        ListType::Map(keys) => {
-                            let parts =
-                                keys.iter().filter_map(|key| Some((key.clone(), value.get(key)?.clone())));
-                            Some(Value::Object(parts.collect()))
-                        }
-                    };
-                    if let Some(key) = key.filter(|key| !seen.insert(key.to_string())) {
-                        errors.push(FieldError::duplicate(format!("{path}[{at}]"), &key));
-                    }
-                    if let Some(child) = &self.items {
+                self.validate_uniqueness(values, path, errors);
+                if let Some(child) = &self.items {
+                    for (at, value) in values.iter().enumerate() {
                         child.validate_lists(value, &format!("{path}[{at}]"), errors);
                     }
                 }
             }
             _ => {}
+        }
+    }
+
+    fn validate_uniqueness(&self, values: &[Value], path: &str, errors: &mut Vec<FieldError>) {
+        let key_of = |value: &Value| match &self.list {
+            ListType::Atomic => None,
+            ListType::Set => Some(value.clone()),
+            ListType::Map(keys) => {
+                let parts = keys.iter().filter_map(|key| Some((key.clone(), value.get(key)?.clone())));
+                Some(Value::Object(parts.collect()))
+            }
+        };
+        let strange = values.iter().position(|value| !value.is_object() && !value.is_null());
+        if let (ListType::Map(_), Some(at)) = (&self.list, strange) {
+            let words = "must be an object for an array of list-type map";
+            errors.push(FieldError::invalid(format!("{path}[{at}]"), &values[at], words));
+            return;
+        }
+        let mut counts = BTreeMap::<String, usize>::new();
+        for (at, key) in values.iter().enumerate().filter_map(|(at, value)| Some((at, key_of(value)?))) {
+            let count = counts.entry(key.to_string()).or_default();
+            *count += 1;
+            // A third one is not reported again.
+            if *count == 2 {
+                errors.push(FieldError::duplicate(format!("{path}[{at}]"), &key));
+            }
         }
     }
 
