@@ -300,10 +300,12 @@ impl ApiServer {
         self.0.lock().store.compact();
     }
 
-    /// Sends a bookmark to each watch that accepts them.
+    /// Sends a bookmark to each watch that accepts them and has not reported the current version. The real server does
+    /// so about once a minute.
     pub fn send_bookmarks(&self) {
-        let state = self.0.lock();
-        state.watches.send_bookmarks(state.store.revision());
+        let mut state = self.0.lock();
+        let version = state.store.revision();
+        state.watches.send_bookmarks(version);
     }
 }
 
