@@ -6,7 +6,7 @@
 //! [`finalize_namespaces`](ApiServer::finalize_namespaces) and [`expire_events`](ApiServer::expire_events). So a run
 //! with the same seed is the same run.
 //!
-//! A test compares the answers and the events of the model with those of the real server.
+//! The test `model_api_server` compares its answers and events with those of the real server.
 //!
 //! # What the model leaves out
 //! The server refuses everything that it does not model with 501, and [records](ApiServer::unmodelled) it:
