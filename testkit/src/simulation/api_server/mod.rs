@@ -57,11 +57,11 @@ pub use admission::{Mutate, Review, Validate};
 pub use kinds::Definitions;
 pub use request::{Call, Verb};
 pub use service::{AnswerBody, Connection};
-pub use status::Refusal;
 pub use watch::{OpenWatch, WatchId, WatchStream};
 
 use kinds::{Kind, Strategy};
 use request::{Request, Unclear};
+use status::Refusal;
 use store::{Store, Stored};
 use watch::Watches;
 
