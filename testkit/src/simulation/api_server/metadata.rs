@@ -14,7 +14,7 @@ const ANNOTATION_BYTES: usize = 256 << 10;
 /// The finalizers without a domain that core objects may have.
 const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
 
-/// Whether a finalizer removes itself in a way that the model lacks.
+/// The finalizers that the garbage collector removes in a way that the model lacks.
 pub(super) const UNMODELLED_FINALIZERS: [&str; 2] = ["orphan", "foregroundDeletion"];
 
 /// Keeps the known fields of the metadata, without those that are empty.

@@ -6,7 +6,7 @@
 //! [`finalize_namespaces`](ApiServer::finalize_namespaces) and [`expire_events`](ApiServer::expire_events). So a run
 //! with the same seed is the same run.
 //!
-//! A test compares the answers and the events of the model with those of the real server.
+//! The test `model_api_server` compares its answers and events with those of the real server.
 //!
 //! # What the model leaves out
 //! The server refuses everything that it does not model with 501, and [records](ApiServer::unmodelled) it:
@@ -59,11 +59,11 @@ pub use history::ObjectChange;
 pub use kinds::Definitions;
 pub use request::{Call, Verb};
 pub use service::{AnswerBody, Connection};
-pub use status::Refusal;
 pub use watch::{OpenWatch, WatchId, WatchStream};
 
 use kinds::{Kind, Strategy};
 use request::{Request, Unclear};
+use status::Refusal;
 use store::{Store, Stored};
 use watch::Watches;
 
@@ -302,10 +302,12 @@ impl ApiServer {
         self.0.lock().store.compact();
     }
 
-    /// Sends a bookmark to each watch that accepts them.
+    /// Sends a bookmark to each watch that accepts them and has not reported the current version. The real server does
+    /// so about once a minute.
     pub fn send_bookmarks(&self) {
-        let state = self.0.lock();
-        state.watches.send_bookmarks(state.store.revision());
+        let mut state = self.0.lock();
+        let version = state.store.revision();
+        state.watches.send_bookmarks(version);
     }
 }
 

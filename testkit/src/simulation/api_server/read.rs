@@ -141,5 +141,5 @@ fn expired(page: Option<Page>) -> Refusal {
         return Refusal::expired("The resourceVersion for the provided list is too old.");
     };
     let continuation = Page { version: None, ..page }.token();
-    Refusal { continuation: Some(continuation), ..Refusal::expired(EXPIRED_WORDS) }
+    Refusal::expired(EXPIRED_WORDS).with_continuation(continuation)
 }

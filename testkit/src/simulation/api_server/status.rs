@@ -6,15 +6,12 @@ use super::kinds::Kind;
 
 /// A refused request: an HTTP code, and the parts of its `Status`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Refusal {
-    /// The HTTP status code.
-    pub code: u16,
-    /// The machine-readable reason, such as `Conflict`.
-    pub reason: String,
-    /// The text for people.
-    pub message: String,
-    pub(super) details: Map<String, Value>,
-    pub(super) continuation: Option<String>,
+pub(super) struct Refusal {
+    pub(super) code: u16,
+    reason: String,
+    message: String,
+    details: Map<String, Value>,
+    continuation: Option<String>,
 }
 
 /// One refused field; all of them are the causes of a refusal.
@@ -216,6 +213,12 @@ impl Refusal {
         let body = format!("Invalid value: \"\": {words}");
         let refusal = Self::new(422, "Invalid", format!(" \"\" is invalid: patch: {body}"));
         refusal.with_cause("FieldValueInvalid", &body, "patch")
+    }
+
+    /// A list can continue with this token, without consistency.
+    pub(super) fn with_continuation(mut self, token: String) -> Self {
+        self.continuation = Some(token);
+        self
     }
 
     pub(super) fn expired(message: impl Into<String>) -> Self {

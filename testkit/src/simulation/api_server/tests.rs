@@ -91,6 +91,9 @@ fn the_owner_controls_the_delivery_of_a_watch() {
     server.resume_watch(id);
     assert!(stream.try_next().is_some());
     server.send_bookmarks();
+    assert!(stream.try_next().is_none(), "the client knows the version already");
+    assert_eq!(create_secret(&server, "a").0, 201);
+    server.send_bookmarks();
     assert!(stream.try_next().is_some_and(|line| line.starts_with(br#"{"type":"BOOKMARK""#)));
     namespace("c");
     server.end_watches();

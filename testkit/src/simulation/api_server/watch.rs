@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use futures::Stream;
 use parking_lot::Mutex;
+use serde_json::json;
 
 use super::{
     kinds::Kind,
@@ -114,6 +115,10 @@ struct Watch {
     selectors: Selectors,
     form: Form,
     takes_bookmarks: bool,
+    /// Whether the next bookmark ends the initial events.
+    is_initial: bool,
+    /// The version of the last event or bookmark.
+    position: u64,
     timeout_seconds: Option<u64>,
     caller: String,
     queue: Arc<Mutex<Queue>>,
@@ -134,18 +139,21 @@ impl Watches {
     pub(super) fn open(&mut self, request: &Request, store: &Store) -> Result<WatchStream, Refusal> {
         let fields = request.parameter("fieldSelector");
         let selectors = Selectors::parse(&request.kind, request.parameter("labelSelector"), fields)?;
-        let watch = Watch {
+        let mut watch = Watch {
             kind: Arc::clone(&request.kind),
             namespace: request.namespace.clone(),
             selectors,
             form: request.form,
             takes_bookmarks: request.parameter("allowWatchBookmarks") == "true",
+            is_initial: false,
+            position: store.revision(),
             timeout_seconds: request.parameter("timeoutSeconds").parse().ok(),
             caller: request.caller.clone(),
             queue: Arc::default(),
         };
         match request.parameter("resourceVersion") {
             "" | "0" => {
+                watch.is_initial = true;
                 for (_, stored) in store.within(&watch.kind, watch.namespace.as_deref()) {
                     if watch.selectors.matches(&stored.value) {
                         watch.push("ADDED", stored);
@@ -161,6 +169,7 @@ impl Watches {
                     let (oldest, current) = (version, store.compacted());
                     watch.fail(&Refusal::expired(format!("too old resource version: {oldest} ({current})")));
                 } else {
+                    watch.position = version;
                     store.changes_after(version).iter().for_each(|change| watch.report(change));
                 }
             }
@@ -176,7 +185,7 @@ impl Watches {
             let queue = watch.queue.lock();
             !queue.dropped && !queue.ended
         });
-        self.open.values().for_each(|watch| watch.report(change));
+        self.open.values_mut().for_each(|watch| watch.report(change));
     }
 
     pub(super) fn list(&self) -> Vec<OpenWatch> {
@@ -238,28 +247,24 @@ impl Watches {
         }
     }
 
-    pub(super) fn send_bookmarks(&self, version: u64) {
-        for watch in self.open.values().filter(|watch| watch.takes_bookmarks) {
-            let types = match watch.form {
-                Form::Full => (watch.kind.api_version(), watch.kind.kind.as_str()),
-                Form::Metadata => ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadata"),
-            };
-            let object = serde_json::json!({
-                "apiVersion": types.0, "kind": types.1, "metadata": {"resourceVersion": version.to_string()},
-            });
-            watch.queue.lock().push(format!("{{\"type\":\"BOOKMARK\",\"object\":{object}}}\n"));
+    pub(super) fn send_bookmarks(&mut self, version: u64) {
+        for watch in self.open.values_mut().filter(|watch| watch.takes_bookmarks) {
+            watch.send_bookmark(version);
         }
     }
 }
 
 impl Watch {
     /// Reports a change as this watch sees it: an object that no longer matches seems deleted.
-    fn report(&self, change: &Change) {
+    fn report(&mut self, change: &Change) {
         if change.kind != self.kind.index || !is_within(&change.key, self.namespace.as_deref()) {
             return;
         }
         let matches = |stored: &&Arc<Stored>| self.selectors.matches(&stored.value);
         let (before, after) = (change.before.as_ref().filter(matches), change.after.as_ref().filter(matches));
+        if before.is_some() || after.is_some() {
+            self.position = change.revision;
+        }
         match (before, after) {
             (None, Some(after)) => self.push("ADDED", after),
             (Some(_), Some(after)) => self.push("MODIFIED", after),
@@ -276,6 +281,24 @@ impl Watch {
     fn push(&self, event: &str, stored: &Stored) {
         let object = stored.text(self.form, Types::Of(&self.kind));
         self.queue.lock().push(format!("{{\"type\":\"{event}\",\"object\":{object}}}\n"));
+    }
+
+    /// Sends a bookmark, unless the client knows this version already.
+    fn send_bookmark(&mut self, version: u64) {
+        if self.position >= version && !self.is_initial {
+            return;
+        }
+        let (api_version, kind) = match self.form {
+            Form::Full => (self.kind.api_version(), self.kind.kind.as_str()),
+            Form::Metadata => ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadata"),
+        };
+        let mut metadata = json!({"resourceVersion": version.to_string()});
+        if std::mem::take(&mut self.is_initial) {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        self.position = version;
+        let object = json!({"apiVersion": api_version, "kind": kind, "metadata": metadata});
+        self.queue.lock().push(format!("{{\"type\":\"BOOKMARK\",\"object\":{object}}}\n"));
     }
 
     /// Reports an error, and ends the watch.
