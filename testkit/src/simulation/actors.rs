@@ -181,6 +181,7 @@ impl Actors {
             let (namespace, name) = super::checks::place(&object);
             let patch = json!({"spec": {"suspend": false, "rotation": null}});
             self.merge(&service_key(&namespace, &name), &patch);
+            self.follow_advice(&object);
             if text(&object, "/metadata/deletionTimestamp").is_none() {
                 let foreign = secret(&namespace, &name);
                 let found = self.send(Method::GET, &foreign, None).1;
@@ -188,6 +189,22 @@ impl Actors {
                     self.send(Method::DELETE, &foreign, None);
                 }
             }
+        }
+    }
+
+    /// Does what the condition of a ServiceKey tells its user to do.
+    fn follow_advice(&self, object: &Value) {
+        let (namespace, name) = super::checks::place(object);
+        let advice = super::checks::ready(object);
+        if !advice.starts_with("SecretConflict") {
+            return;
+        }
+        if advice.contains("delete that Secret") {
+            self.send(Method::DELETE, &secret(&namespace, &name), None);
+        } else if advice.contains("servicekeys.dev/abandon") {
+            let patch = json!({"metadata": {"annotations": {"servicekeys.dev/abandon": "true"}}});
+            self.merge(&service_key(&namespace, &name), &patch);
+            self.send(Method::DELETE, &service_key(&namespace, &name), None);
         }
     }
 

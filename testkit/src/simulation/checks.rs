@@ -23,10 +23,12 @@ const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// The most keys of one ServiceKey that may be alive.
 const MOST_KEYS: usize = 3;
-/// The most keys that may be created for one ServiceKey within an hour. Users cause fewer.
-const MOST_CREATED: usize = 40;
+/// The most keys that may be created for one ServiceKey within an hour, in addition to two for each change by a user.
+const MOST_CREATED: usize = 12;
 /// The period of [`MOST_CREATED`].
 const HOUR: Duration = Duration::from_secs(3600);
+/// A repair of a Secret that somebody else wrote takes this long at most, and `Ready` may be false meanwhile.
+const REPAIR: Duration = Duration::from_secs(900);
 /// The sequences of one ServiceKey whose ids are known in advance.
 const SEQUENCES: u32 = 400;
 
@@ -47,6 +49,8 @@ pub enum Rule {
     ThreeKeys,
     /// Nobody can make the operator create key after key.
     NoStorm,
+    /// `Ready` does not turn false while the Secret contains a key that works.
+    StaysReady,
     /// The operator follows the protocol of the remote side.
     Protocol,
     /// After the trouble, each ServiceKey is ready or says why not.
@@ -111,6 +115,8 @@ pub struct Checks {
     robbed: BTreeSet<Uuid>,
     /// The texts in each Secret of the operator, by namespace and name.
     secrets: BTreeMap<(String, String), BTreeSet<String>>,
+    /// When somebody else last wrote a Secret.
+    touched: BTreeMap<(String, String), Instant>,
     violations: Vec<Violation>,
     /// The keys that were ever created.
     pub created: u64,
@@ -130,6 +136,8 @@ struct KnownServiceKey {
     replaces: bool,
     is_released: bool,
     created: VecDeque<Instant>,
+    /// The changes by users.
+    changed: VecDeque<Instant>,
 }
 
 impl KnownServiceKey {
@@ -185,6 +193,9 @@ impl Checks {
         if let Some(former) = text(after, "/status/formerUid").and_then(|uid| Uuid::parse_str(uid).ok()) {
             self.heirs.insert(former, uid);
         }
+        if by == Author::Other {
+            known.changed.push_back(Instant::now());
+        }
         let had_finalizer = known.has_finalizer;
         known.has_finalizer = contains(after, "/metadata/finalizers", FINALIZER);
         known.is_deleting = after.pointer("/metadata/deletionTimestamp").is_some();
@@ -193,12 +204,36 @@ impl Checks {
         let is_abandoned = after.pointer("/metadata/annotations").and_then(|all| all.get(ABANDON)).is_some();
         let is_stripped = had_finalizer && !known.has_finalizer && by == Author::Other;
         known.is_released |= is_abandoned || is_stripped;
+        let was_ready = change.before.is_some_and(is_ready);
+        if by == Author::Operator && was_ready && !is_ready(after) && !known.is_deleting {
+            self.stays_ready(uid, after);
+        }
+    }
+
+    /// Judges a ServiceKey whose `Ready` has just turned false.
+    fn stays_ready(&mut self, uid: Uuid, after: &Value) {
+        let place = place(after);
+        let is_touched = self.touched.get(&place).is_some_and(|at| at.elapsed() < REPAIR);
+        let former = text(after, "/status/formerUid").and_then(|uid| Uuid::parse_str(uid).ok());
+        let Some(texts) = self.secrets.get(&place).filter(|_| !is_touched) else { return };
+        let works = [Some(uid), former]
+            .into_iter()
+            .flatten()
+            .any(|uid| self.alive_of(uid).any(|key| texts.contains(&key.secret)));
+        if works {
+            let (namespace, name) = place;
+            let what = format!("{namespace}/{name} is not ready, and its key works: {}", ready(after));
+            self.report(Rule::StaysReady, what);
+        }
     }
 
     fn secret_changed(&mut self, change: ClusterChange<'_>, by: Author) {
         let Some(shown) = change.after.or(change.before) else { return };
         let place = place(shown);
         let title = format!("{}/{}", place.0, place.1);
+        if by == Author::Other {
+            self.touched.insert(place.clone(), Instant::now());
+        }
         if by == Author::Operator
             && let Some(before) = change.before
             && text(before, "/metadata/labels/example.com~1foreign").is_some()
@@ -275,9 +310,12 @@ impl Checks {
         let title = owner.title();
         let now = Instant::now();
         owner.created.push_back(now);
-        while owner.created.front().is_some_and(|at| now - *at > HOUR) {
-            owner.created.pop_front();
+        for times in [&mut owner.created, &mut owner.changed] {
+            while times.front().is_some_and(|at| now - *at > HOUR) {
+                times.pop_front();
+            }
         }
+        let most = MOST_CREATED + 2 * owner.changed.len();
         let (lately, is_protected, is_released) =
             (owner.created.len(), owner.has_finalizer && !owner.is_gone, owner.is_released);
         if !is_protected && !is_released {
@@ -289,7 +327,7 @@ impl Checks {
         if alive > MOST_KEYS {
             self.report(Rule::ThreeKeys, format!("{title} has {alive} keys"));
         }
-        if lately > MOST_CREATED {
+        if lately > most {
             self.report(Rule::NoStorm, format!("{lately} keys of {title} were created within an hour"));
         }
     }
@@ -339,6 +377,26 @@ impl Checks {
     pub fn may_stay(&self, uid: Uuid) -> bool {
         self.service_keys.get(&uid).is_some_and(|known| known.retains || known.is_released)
     }
+}
+
+/// A condition of an object.
+#[must_use]
+pub fn condition<'a>(object: &'a Value, type_: &str) -> Option<&'a Value> {
+    let conditions = object.pointer("/status/conditions")?.as_array()?;
+    conditions.iter().find(|condition| text(condition, "/type") == Some(type_))
+}
+
+/// Whether the condition Ready is true.
+#[must_use]
+pub fn is_ready(object: &Value) -> bool {
+    condition(object, "Ready").and_then(|ready| text(ready, "/status")) == Some("True")
+}
+
+/// Reason and message of the condition Ready.
+#[must_use]
+pub fn ready(object: &Value) -> String {
+    let part = |path| condition(object, "Ready").and_then(|ready| text(ready, path)).unwrap_or("nothing");
+    format!("{}: {}", part("/reason"), part("/message"))
 }
 
 /// Whether an object was created by the operator.

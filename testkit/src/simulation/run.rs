@@ -18,7 +18,7 @@ use super::{
     Chance, Journal, Process,
     actors::{Actors, Plan, TENANTS},
     api_server::Definitions,
-    checks::{Author, Rule, Violation, is_managed, place, text},
+    checks::{Author, Rule, Violation, is_managed, is_ready, place, ready, text},
     kubernetes::Wire,
     network::Network,
     script::{self, Event},
@@ -30,7 +30,7 @@ use super::{
 const BUSY: Duration = Duration::from_secs(2400);
 /// The time within which the world has to settle after the trouble. A login that was refused is tried again after half
 /// an hour, and the overlap of a replaced key lasts an hour.
-const SETTLING: Duration = Duration::from_secs(4800);
+const SETTLING: Duration = Duration::from_secs(6000);
 /// The time in which nothing may happen afterwards.
 const REST: Duration = Duration::from_secs(3600);
 /// The time between two looks of the cluster's controllers.
@@ -270,7 +270,7 @@ fn settled(world: &World) {
             world.checks().report(Rule::Settles, format!("{title} is still being deleted: {}", ready(key)));
             continue;
         }
-        if condition(key, "Ready").and_then(|ready| text(ready, "/status")) != Some("True") {
+        if !is_ready(key) {
             world.checks().report(Rule::Settles, format!("{title} is not ready: {}", ready(key)));
             continue;
         }
@@ -334,15 +334,4 @@ fn holds_living_key(world: &World, key: &Value) -> bool {
     let texts = super::checks::texts(&secret);
     let checks = world.checks();
     owners(key).into_iter().any(|uid| checks.alive_of(uid).any(|key| texts.contains(&key.secret)))
-}
-
-fn condition<'a>(object: &'a Value, type_: &str) -> Option<&'a Value> {
-    let conditions = object.pointer("/status/conditions")?.as_array()?;
-    conditions.iter().find(|condition| text(condition, "/type") == Some(type_))
-}
-
-/// Reason and message of the condition Ready.
-fn ready(object: &Value) -> String {
-    let part = |path| condition(object, "Ready").and_then(|ready| text(ready, path)).unwrap_or("nothing");
-    format!("{}: {}", part("/reason"), part("/message"))
 }
