@@ -25,7 +25,7 @@ use super::{
     },
 };
 use crate::backend::{
-    Accepted, Author, BackendError, Bound,
+    Accepted, Author, Backend, BackendError, Bound,
     ErrorClass::{
         self, Conflict, Forbidden, Gone, OrphanPossible, Rejected, Throttled, Transient, Unexpected,
         Unusable, Withheld,
@@ -294,6 +294,19 @@ async fn fetches(#[case] status: u16, #[case] body: &str, #[case] expected: &str
     let call = fake.call();
     assert_eq!(call.method, Method::GET);
     assert_eq!(call.uri.to_string(), format!("{}?service_id=s-1&plan_id=p-1", binding_path()));
+}
+
+/// A broker that can't show a binding counts as having it.
+#[rstest]
+#[case::there(200, KEY, true)]
+#[case::gone(410, "{}", false)]
+#[case::not_shown(501, "{}", true)]
+#[tokio::test]
+async fn confirms_that_a_key_exists(#[case] status: u16, #[case] body: &str, #[case] exists: bool) {
+    let broker = FakeBroker::answering(status, body).start().await;
+    let found = Backend::OpenServiceBroker(Box::new(broker)).find_key(&request()).await.unwrap();
+    let expected = exists.then(|| request().identity.binding_id().to_string());
+    assert_eq!(found.map(|facts| facts.id), expected);
 }
 
 #[tokio::test]

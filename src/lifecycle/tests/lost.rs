@@ -94,3 +94,16 @@ fn any_other_bind_is_followed(#[case] class: ErrorClass, #[case] deleting: bool,
         decide(&observed)
     );
 }
+
+/// Anybody who may edit the Secret can write another sequence into it. The status names the first key and announces no
+/// other one, so the remote side has to show the other key before the first one counts as replaced.
+#[rstest]
+fn a_key_that_only_the_secret_names_is_confirmed_first(#[values(false, true)] marks_keys: bool) {
+    let fifth = Sequence::new(5).unwrap();
+    let claimed = KeyRecord { sequence: fifth, ..key("now") };
+    let secret = SecretView::Intact { key: claimed, previous: None, flaw: None };
+    let mut observed = Observed { marks_keys, secret, ..holding(key("now")) };
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Confirm(fifth)));
+    observed.run.learn(Answer::Present(Found { sequence: fifth, id: "5".to_owned(), name: None }));
+    assert!(matches!(decide(&observed), Step::Apply(KubernetesEffect::Record(_))), "{:?}", decide(&observed));
+}

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::Method;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{
     task::JoinSet,
@@ -38,7 +39,7 @@ pub struct Actors {
     world: Arc<World>,
     plan: Plan,
     /// The processes of the operator that run now, by replica.
-    processes: Arc<std::sync::Mutex<Vec<Process>>>,
+    processes: Arc<Mutex<Vec<Process>>>,
     /// What goes on beside: second writers, and what ends after a time.
     tasks: JoinSet<()>,
 }
@@ -46,7 +47,7 @@ pub struct Actors {
 impl Actors {
     /// The actors of a world.
     #[must_use]
-    pub fn new(world: Arc<World>, plan: Plan, processes: Arc<std::sync::Mutex<Vec<Process>>>) -> Self {
+    pub fn new(world: Arc<World>, plan: Plan, processes: Arc<Mutex<Vec<Process>>>) -> Self {
         Self { world, plan, processes, tasks: JoinSet::new() }
     }
 
@@ -115,6 +116,8 @@ impl Actors {
                 self.merge(&secret(namespace, &name), &json!({"data": {"password": "ZWRpdGVk"}}));
             }
             Action::ForgeMarks { key, sequence } => self.forge(*key, *sequence),
+            Action::Reapply { key, variant, lasts } => self.reapply(*key, *variant, *lasts),
+            Action::Restore => self.restore(),
             Action::SecondWriter { key, lasts } => self.write_again(*key, *lasts),
             Action::MutatingPolicy { lasts } => self.mutate_for(*lasts),
             Action::RefusingPolicy { lasts } => self.refuse_for(*lasts),
@@ -149,7 +152,7 @@ impl Actors {
     }
 
     fn with_process(&self, replica: usize, act: impl FnOnce(&Process)) {
-        let processes = self.processes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let processes = self.processes.lock();
         if let Some(process) = processes.get(replica % processes.len().max(1)) {
             act(process);
         }
@@ -278,6 +281,7 @@ impl Actors {
         let (name, mut spec) = (of.name.clone(), of.provider_spec());
         if self.plan.is_shared[side] {
             spec["allowedNamespaces"] = json!({"selector": {}});
+            spec["rules"] = json!([{"restore": "Allow"}]);
             let provider = json!({
                 "apiVersion": "servicekeys.dev/v1alpha1",
                 "kind": "ClusterKeyProvider",
@@ -364,6 +368,49 @@ impl Actors {
         });
     }
 
+    fn reapply(&mut self, number: usize, variant: u32, lasts: Duration) {
+        let (actors, until) = (self.alike(), Instant::now() + lasts);
+        self.tasks.spawn(async move {
+            while Instant::now() < until {
+                actors.apply(number, variant);
+                sleep(Duration::from_secs(30)).await;
+            }
+        });
+    }
+
+    fn restore(&self) {
+        for process in self.processes.lock().iter() {
+            process.end();
+        }
+        let keys = self.world.cluster.objects("servicekeys");
+        let secrets = self.world.cluster.objects("secrets");
+        let secrets: Vec<_> = secrets.into_iter().filter(super::checks::is_managed).collect();
+        for key in &keys {
+            let (namespace, name) = super::checks::place(key);
+            self.merge(&service_key(&namespace, &name), &json!({"metadata": {"finalizers": null}}));
+            self.send(Method::DELETE, &service_key(&namespace, &name), None);
+        }
+        for object in &secrets {
+            let (namespace, name) = super::checks::place(object);
+            self.send(Method::DELETE, &secret(&namespace, &name), None);
+        }
+        for secret in &secrets {
+            let namespace = super::checks::place(secret).0;
+            let copy = json!({"metadata": backed_up(secret), "data": secret["data"], "type": secret["type"]});
+            self.create(&format!("/api/v1/namespaces/{namespace}/secrets"), &copy);
+        }
+        for key in keys.iter().filter(|key| text(key, "/metadata/deletionTimestamp").is_none()) {
+            let namespace = super::checks::place(key).0;
+            let copy = json!({
+                "apiVersion": key["apiVersion"],
+                "kind": key["kind"],
+                "metadata": backed_up(key),
+                "spec": key["spec"],
+            });
+            self.create(&format!("{API}/namespaces/{namespace}/servicekeys"), &copy);
+        }
+    }
+
     fn mutate_for(&mut self, lasts: Duration) {
         let is_secret = |resource: &str| resource == "secrets";
         self.world.cluster.add_mutating_hook(
@@ -436,4 +483,15 @@ fn service_key(namespace: &str, name: &str) -> String {
 
 fn secret(namespace: &str, name: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/secrets/{name}")
+}
+
+/// The metadata that a backup keeps.
+fn backed_up(object: &Value) -> Value {
+    let mut kept = json!({});
+    for field in ["name", "labels", "annotations", "finalizers"] {
+        if let Some(value) = object["metadata"].get(field) {
+            kept[field] = value.clone();
+        }
+    }
+    kept
 }

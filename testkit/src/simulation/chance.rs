@@ -1,10 +1,8 @@
 //! All chance of a simulation, drawn from one seed.
 
-use std::{
-    ops::Range,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
 
 /// A source of random choices. Clones share it.
 #[derive(Clone, Debug)]
@@ -24,7 +22,7 @@ impl Chance {
     }
 
     fn draw<T>(&self, draw: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
-        draw(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        draw(&mut self.0.lock())
     }
 
     /// Any number.

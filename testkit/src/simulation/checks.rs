@@ -100,11 +100,15 @@ pub enum Author {
 #[derive(Debug, Default)]
 pub struct Checks {
     service_keys: BTreeMap<Uuid, KnownServiceKey>,
+    /// The ServiceKeys that continue with the keys of a former one, by its UID.
+    heirs: BTreeMap<Uuid, Uuid>,
     /// The ids that keys have at brokers, by UID and sequence of the ServiceKey.
     derived: BTreeMap<String, (Uuid, u32)>,
     alive: BTreeMap<(usize, String), SideKey>,
     /// The namespace of each secret text that a remote side ever created.
     issued: BTreeMap<String, String>,
+    /// The ServiceKeys that lost a key at a broker, which can't list its keys: nobody can notice.
+    robbed: BTreeSet<Uuid>,
     /// The texts in each Secret of the operator, by namespace and name.
     secrets: BTreeMap<(String, String), BTreeSet<String>>,
     violations: Vec<Violation>,
@@ -178,6 +182,9 @@ impl Checks {
             }
             return;
         };
+        if let Some(former) = text(after, "/status/formerUid").and_then(|uid| Uuid::parse_str(uid).ok()) {
+            self.heirs.insert(former, uid);
+        }
         let had_finalizer = known.has_finalizer;
         known.has_finalizer = contains(after, "/metadata/finalizers", FINALIZER);
         known.is_deleting = after.pointer("/metadata/deletionTimestamp").is_some();
@@ -215,8 +222,8 @@ impl Checks {
         self.secrets.insert(place, texts);
     }
 
-    /// Sees the keys of a remote side after a call or a change.
-    pub fn side_changed(&mut self, side: usize, keys: Vec<SideKey>, by: Author) {
+    /// Sees the keys of a remote side after a call or a change. `lists` says whether it can list its keys.
+    pub fn side_changed(&mut self, side: usize, lists: bool, keys: Vec<SideKey>, by: Author) {
         let now: BTreeMap<_, _> = keys.into_iter().map(|key| ((side, key.id.clone()), key)).collect();
         let before: BTreeMap<_, _> = self
             .alive
@@ -239,8 +246,10 @@ impl Checks {
         for (id, key) in before {
             if !now.contains_key(&id) {
                 self.alive.remove(&id);
-                if by == Author::Operator {
-                    self.key_revoked(&key);
+                match (by, key.mark) {
+                    (Author::Operator, _) => self.key_revoked(&key),
+                    (Author::Other, Some((uid, _))) if !lists => drop(self.robbed.insert(uid)),
+                    (Author::Other, _) => {}
                 }
             }
         }
@@ -290,6 +299,7 @@ impl Checks {
         let Some((uid, sequence)) = key.mark else {
             return self.report(Rule::Isolation, format!("the key {} of nobody was revoked", key.id));
         };
+        let uid = self.heirs.get(&uid).copied().unwrap_or(uid);
         let Some(owner) = self.service_keys.get(&uid) else { return };
         if owner.is_gone || owner.is_deleting || owner.replaces || key.secret.is_empty() {
             return;
@@ -316,6 +326,12 @@ impl Checks {
     /// All living keys.
     pub fn alive(&self) -> impl Iterator<Item = &SideKey> {
         self.alive.values()
+    }
+
+    /// Whether a key of this owner disappeared without a trace.
+    #[must_use]
+    pub fn was_robbed(&self, uid: Uuid) -> bool {
+        self.robbed.contains(&uid)
     }
 
     /// Whether the keys of this owner may outlive it.

@@ -1,11 +1,8 @@
 //! The record of a run: each effect in its order, at its virtual time. Its digest shows whether two runs are equal.
 
-use std::{
-    collections::VecDeque,
-    fmt::Display,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::VecDeque, fmt::Display, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// The entries that a failure shows.
@@ -39,13 +36,9 @@ impl Journal {
         Self(Arc::new(Mutex::new(record)))
     }
 
-    fn record(&self) -> MutexGuard<'_, Record> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Adds an entry: who did what.
     pub fn note(&self, who: &str, what: impl Display) {
-        let mut record = self.record();
+        let mut record = self.0.lock();
         let at = record.began.elapsed().as_millis();
         let entry =
             format!("{:>10.3} {who:<10} {what}", f64::from(u32::try_from(at).unwrap_or(u32::MAX)) / 1000.0);
@@ -68,13 +61,13 @@ impl Journal {
     /// The digest (FNV-1a) of all entries, and their number.
     #[must_use]
     pub fn digest(&self) -> (u64, u64) {
-        let record = self.record();
+        let record = self.0.lock();
         (record.digest, record.entries)
     }
 
     /// The last entries.
     #[must_use]
     pub fn last(&self) -> Vec<String> {
-        self.record().last.iter().cloned().collect()
+        self.0.lock().last.iter().cloned().collect()
     }
 }

@@ -1,10 +1,8 @@
 //! One process of the operator, as the rest of the world sees it: it may crash between any two effects, or freeze.
 
-use std::{
-    future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{future, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -38,10 +36,6 @@ impl Process {
         Self(Arc::new(inner))
     }
 
-    fn life(&self) -> MutexGuard<'_, Life> {
-        self.0.life.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The name in the journal.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -53,19 +47,19 @@ impl Process {
         if effects == 0 {
             self.end();
         } else {
-            self.life().crash_in = Some(effects);
+            self.0.life.lock().crash_in = Some(effects);
         }
     }
 
     /// Ends the process. Nothing that it does afterwards has an effect, and no answer reaches it.
     pub fn end(&self) {
-        self.life().has_ended = true;
+        self.0.life.lock().has_ended = true;
         self.0.crashed.notify_one();
     }
 
     /// Lets the process stand still until this instant.
     pub fn freeze(&self, until: Instant) {
-        self.life().frozen_until = Some(until);
+        self.0.life.lock().frozen_until = Some(until);
     }
 
     /// Waits until the process has crashed.
@@ -77,7 +71,7 @@ impl Process {
     pub async fn runs(&self) {
         loop {
             let (has_ended, frozen_until) = {
-                let life = self.life();
+                let life = self.0.life.lock();
                 (life.has_ended, life.frozen_until.filter(|until| *until > Instant::now()))
             };
             match frozen_until {
@@ -90,7 +84,7 @@ impl Process {
 
     /// Counts an effect of this process. The crash that was due after it happens now.
     pub fn has_effect(&self) {
-        let mut life = self.life();
+        let mut life = self.0.life.lock();
         if let Some(left) = &mut life.crash_in {
             *left -= 1;
             if *left == 0 {

@@ -6,12 +6,11 @@ use std::{
     io,
     path::PathBuf,
     process::{Command, Stdio},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
 };
+
+use parking_lot::Mutex;
 
 use super::{Report, Settings};
 
@@ -73,7 +72,7 @@ impl Runner {
                     break;
                 }
                 let report = self.run(&Settings { seed: first + number, ..Settings::default() });
-                let goes_on = report.map(|report| see.lock().unwrap_or_else(PoisonError::into_inner)(report));
+                let goes_on = report.map(|report| (see.lock())(report));
                 if !matches!(goes_on, Ok(true)) {
                     stop.store(true, Ordering::SeqCst);
                 }

@@ -68,6 +68,18 @@ pub enum Action {
         /// The sequence that the forged mark names.
         sequence: u32,
     },
+    /// A GitOps tool applies a ServiceKey again and again.
+    Reapply {
+        /// The ServiceKey.
+        key: usize,
+        /// The variant.
+        variant: u32,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// All ServiceKeys and their Secrets are lost, while no operator runs, and restored from a backup: with new UIDs,
+    /// without statuses and owner references.
+    Restore,
     /// Somebody undoes each write of a ServiceKey's Secret at once.
     SecondWriter {
         /// The ServiceKey.
@@ -186,7 +198,7 @@ pub fn draw(chance: &Chance, keys: usize, busy: Duration) -> Vec<Event> {
 }
 
 /// The kinds of actions that [`action`] draws.
-const KINDS: u32 = 22;
+const KINDS: u32 = 24;
 
 fn action(chance: &Chance, kind: u32) -> Action {
     let key = usize::try_from(chance.below(8)).unwrap_or_default();
@@ -228,7 +240,9 @@ fn action(chance: &Chance, kind: u32) -> Action {
             0 => Action::ForgetHistory,
             _ => Action::StaleWatches { lasts: chance.seconds(1..90) },
         },
-        20 => Action::Crash { replica, effects: chance.below(12) },
+        20 => Action::Reapply { key, variant: chance.below(VARIANTS), lasts: chance.seconds(60..1200) },
+        21 if chance.percent(20) => Action::Restore,
+        21 | 22 => Action::Crash { replica, effects: chance.below(12) },
         _ => match chance.below(2) {
             0 => Action::Freeze { replica, lasts: chance.seconds(1..400) },
             _ => {

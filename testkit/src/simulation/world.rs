@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -12,6 +12,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use servicekey_operator::testing::Undelivered;
@@ -22,7 +23,7 @@ use super::{
     api_server::{Answer, ApiServer, Call, Definitions},
     checks::{Author, Checks, ClusterChange, Rule},
     network::LATENCY,
-    sides::Side,
+    sides::{Side, SideKind},
     trouble::Troubles,
 };
 use crate::remote::Environment;
@@ -101,7 +102,7 @@ impl World {
     pub fn new(
         chance: &Chance,
         definitions: &Definitions,
-        sides: &[(super::sides::SideKind, &str)],
+        sides: &[(SideKind, &str)],
         journal: Journal,
     ) -> Result<Arc<Self>, String> {
         let clock = WorldClock::start();
@@ -135,24 +136,24 @@ impl World {
 
     /// The checks.
     pub fn checks(&self) -> MutexGuard<'_, Checks> {
-        lock(&self.checks)
+        self.checks.lock()
     }
 
     /// What happened so far.
     #[must_use]
     pub fn happenings(&self) -> Happenings {
-        *lock(&self.happenings)
+        *self.happenings.lock()
     }
 
     /// Counts something.
     pub fn count(&self, count: impl FnOnce(&mut Happenings)) {
-        count(&mut lock(&self.happenings));
+        count(&mut self.happenings.lock());
     }
 
     /// The mishap and the latency of a request to a remote side.
     #[must_use]
     pub fn way_to(&self, side: usize) -> (Option<Mishap>, Duration) {
-        let mishap = lock(&self.troubles).get_mut(side).and_then(|troubles| troubles.mishap(&self.chance));
+        let mishap = self.troubles.lock().get_mut(side).and_then(|troubles| troubles.mishap(&self.chance));
         self.count(|happened| happened.mishaps += u64::from(mishap.is_some()));
         (mishap, self.chance.millis(LATENCY))
     }
@@ -160,27 +161,27 @@ impl World {
     /// The same for a request to the API server.
     #[must_use]
     pub fn way_to_cluster(&self) -> (Option<Mishap>, Duration) {
-        let mishap = lock(&self.cluster_troubles).mishap(&self.chance);
+        let mishap = self.cluster_troubles.lock().mishap(&self.chance);
         self.count(|happened| happened.mishaps += u64::from(mishap.is_some()));
         (mishap, self.chance.millis(1..30))
     }
 
     /// Starts trouble on the way to a remote side.
     pub fn trouble_side(&self, side: usize, trouble: Trouble) {
-        if let Some(troubles) = lock(&self.troubles).get_mut(side) {
+        if let Some(troubles) = self.troubles.lock().get_mut(side) {
             troubles.start(trouble);
         }
     }
 
     /// Starts trouble on the way to the API server.
     pub fn trouble_cluster(&self, trouble: Trouble) {
-        lock(&self.cluster_troubles).start(trouble);
+        self.cluster_troubles.lock().start(trouble);
     }
 
     /// Ends all trouble.
     pub fn end_trouble(&self) {
-        lock(&self.troubles).iter_mut().for_each(Troubles::end);
-        lock(&self.cluster_troubles).end();
+        self.troubles.lock().iter_mut().for_each(Troubles::end);
+        self.cluster_troubles.lock().end();
     }
 
     /// Carries out a call of a process at a remote side, and checks what it changed.
@@ -211,8 +212,9 @@ impl World {
 
     /// Lets the checks see a remote side.
     pub fn see_side(&self, side: usize, by: Author) {
-        let keys = self.sides[side].keys();
-        self.checks().side_changed(side, keys, by);
+        let of = &self.sides[side];
+        let (keys, lists) = (of.keys(), of.kind() != SideKind::Broker);
+        self.checks().side_changed(side, lists, keys, by);
     }
 
     /// Lets the checks see the changes of the cluster.
@@ -267,8 +269,4 @@ impl std::fmt::Debug for World {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("World").field("sides", &self.sides).finish_non_exhaustive()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,5 @@
-//! Answers without what differs between any two servers: UIDs, versions and times are replaced by the order of their
-//! first appearance.
+//! Answers in a form that is equal for any two servers: numbers in the order of their first appearance replace UIDs and
+//! versions.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -14,6 +14,9 @@ static UID: LazyLock<Regex> =
 static VERSION_IN_WORDS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new("(ResourceVersion[a-z ]*[:(] ?|too old resource version: )[0-9]+( \\([0-9]+\\))?").unwrap()
 });
+/// The API server shows values in their form in Go.
+static IMMUTABLE_VALUE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new("Invalid value: .*: field is immutable").unwrap());
 
 /// The normal form of one server's answers.
 #[derive(Default)]
@@ -25,8 +28,16 @@ pub struct Normal {
 impl Normal {
     pub fn answer(&mut self, answer: &Value) -> Value {
         let mut answer = answer.clone();
+        // These texts are those of Go's decoders.
+        let is_of_patch = answer["details"]["causes"][0]["field"] == "patch";
+        if is_of_patch {
+            answer["details"]["causes"][0]["message"] = "any".into();
+        }
+        if is_of_patch || answer["code"] == 400 {
+            answer["message"] = "any".into();
+        }
         let metadata = &mut answer["metadata"];
-        if metadata.get("continue").is_some() {
+        if metadata["continue"].as_str().is_some_and(|token| !token.is_empty()) {
             metadata["continue"] = "some".into();
         }
         let is_list = answer.get("items").is_some();
@@ -71,7 +82,8 @@ impl Normal {
                     let next = uids.len();
                     format!("uid {}", uids.entry(found[0].to_owned()).or_insert(next))
                 });
-                *text = VERSION_IN_WORDS.replace_all(&numbered, "${1}N").into_owned();
+                let numbered = VERSION_IN_WORDS.replace_all(&numbered, "${1}N");
+                *text = IMMUTABLE_VALUE.replace_all(&numbered, ": field is immutable").into_owned();
             }
             _ => {}
         }
@@ -82,6 +94,8 @@ impl Normal {
 fn order_causes(status: &mut Value) {
     if let Some(causes) = status["details"]["causes"].as_array_mut() {
         causes.sort_by_key(ToString::to_string);
+        // It also checks the metadata of an update several times.
+        causes.dedup();
         if causes.len() > 1 {
             // The message has the same words in the same random order.
             status["message"] = "several".into();
@@ -100,5 +114,11 @@ pub fn pretty_difference(real: &Value, model: &Value) -> String {
             ours.iter().filter(|line| !theirs.contains(line)).map(|line| format!("    {mark} {line}"));
         lines.collect::<Vec<_>>().join("\n")
     };
-    format!("{}\n{}", only(&real, &model, "real "), only(&model, &real, "model"))
+    let difference = format!("{}\n{}", only(&real, &model, "real "), only(&model, &real, "model"));
+    // The same lines in another order or number.
+    if difference.trim().is_empty() {
+        format!("real {}\nmodel {}", real.join("\n"), model.join("\n"))
+    } else {
+        difference
+    }
 }

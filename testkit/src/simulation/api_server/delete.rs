@@ -11,6 +11,7 @@ use super::{
     request::{Request, Unclear},
     status::Refusal,
     store::{Stored, Types},
+    write::review,
 };
 
 /// The options in the body of a delete.
@@ -80,7 +81,7 @@ impl State {
         let stored = self.store.get(kind, &key).cloned();
         let stored = stored.ok_or_else(|| Refusal::not_found(kind, name))?;
         options.check(kind, name, &stored)?;
-        self.hooks.validate(&self.review(request, name, Some(&stored.value)), &Value::Null)?;
+        self.hooks.validate(&review(request, name, Some(&stored.value)), &Value::Null)?;
         if !awaits_finalizers(kind, &stored) {
             if !options.is_dry_run {
                 self.remove(kind, &key);

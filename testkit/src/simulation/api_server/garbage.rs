@@ -18,7 +18,7 @@ enum Owner {
 }
 
 impl State {
-    /// Deletes the dependents of absent owners until there are none, and returns how many it deleted.
+    /// Deletes the dependents of absent owners, and theirs in turn. Returns how many it deleted.
     pub(super) fn collect_garbage(&mut self) -> usize {
         let mut collected = 0;
         loop {

@@ -43,7 +43,18 @@ impl Kind {
     }
 
     pub(super) fn qualified_kind(&self) -> String {
-        if self.group.is_empty() { self.kind.clone() } else { format!("{}.{}", self.kind, self.group) }
+        let group = self.group_of_kind();
+        if group.is_empty() { self.kind.clone() } else { format!("{}.{group}", self.kind) }
+    }
+
+    /// The group of the kind in messages. Events are those of the core group there.
+    pub(super) fn group_of_kind(&self) -> &str {
+        if self.strategy == Strategy::Event { "" } else { &self.group }
+    }
+
+    /// The start of the keys in etcd.
+    pub(super) fn storage_prefix(&self) -> String {
+        if self.is_custom() { format!("{}/{}", self.group, self.plural) } else { self.plural.clone() }
     }
 
     pub(super) fn is_custom(&self) -> bool {

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{
     kinds::{Kind, Strategy},
-    names::{self, LABEL_VALUE_WORDS, QUALIFIED_NAME_WORDS, is_label_value, is_qualified_name},
+    names::{label_errors, label_value_errors, qualified_name_errors, subdomain_errors},
     schema::is_date_time,
     status::FieldError,
 };
@@ -75,19 +75,21 @@ fn decode_owner(owner: &mut Value) {
 pub(super) fn validate(kind: &Kind, metadata: &Value, errors: &mut Vec<FieldError>) {
     let text = |field: &str| metadata[field].as_str().unwrap_or_default();
     let check = |name: &str| match kind.strategy {
-        Strategy::Namespace => names::label_error(name),
-        _ => names::subdomain_error(name),
+        Strategy::Namespace => label_errors(name),
+        _ => subdomain_errors(name),
     };
     if !text("generateName").is_empty() {
         let prefix = text("generateName").trim_end_matches('-');
-        if let Some(words) = check(prefix) {
+        for words in check(prefix) {
             errors.push(FieldError::invalid("metadata.generateName", &metadata["generateName"], &words));
         }
     }
     if text("name").is_empty() {
         errors.push(FieldError::required("metadata.name", "name or generateName is required"));
-    } else if let Some(words) = check(text("name")) {
-        errors.push(FieldError::invalid("metadata.name", &metadata["name"], &words));
+    } else {
+        for words in check(text("name")) {
+            errors.push(FieldError::invalid("metadata.name", &metadata["name"], &words));
+        }
     }
     validate_common(kind, metadata, errors);
 }
@@ -120,11 +122,12 @@ fn validate_common(kind: &Kind, metadata: &Value, errors: &mut Vec<FieldError>) 
     validate_owners(&metadata["ownerReferences"], errors);
     for (at, finalizer) in finalizers(metadata).enumerate() {
         let value = Value::from(finalizer);
-        if !is_qualified_name(finalizer) {
-            errors.push(FieldError::invalid("metadata.finalizers", &value, QUALIFIED_NAME_WORDS));
+        for words in qualified_name_errors(finalizer) {
+            errors.push(FieldError::invalid("metadata.finalizers", &value, &words));
         }
         let is_standard = STANDARD_FINALIZERS.contains(&finalizer);
-        if !kind.is_custom() && !finalizer.contains('/') && !is_standard {
+        let is_core = !matches!(kind.strategy, Strategy::Custom | Strategy::Lease);
+        if is_core && !finalizer.contains('/') && !is_standard {
             let words = "name is neither a standard finalizer name nor is it fully qualified";
             errors.push(FieldError::invalid(format!("metadata.finalizers[{at}]"), &value, words));
         }
@@ -133,11 +136,11 @@ fn validate_common(kind: &Kind, metadata: &Value, errors: &mut Vec<FieldError>) 
 
 fn validate_labels(labels: &Value, errors: &mut Vec<FieldError>) {
     for (key, value) in labels.as_object().into_iter().flatten() {
-        if !is_qualified_name(key) {
-            errors.push(FieldError::invalid("metadata.labels", &Value::from(&**key), QUALIFIED_NAME_WORDS));
+        for words in qualified_name_errors(key) {
+            errors.push(FieldError::invalid("metadata.labels", &Value::from(&**key), &words));
         }
-        if !is_label_value(value.as_str().unwrap_or_default()) {
-            errors.push(FieldError::invalid("metadata.labels", value, LABEL_VALUE_WORDS));
+        for words in label_value_errors(value.as_str().unwrap_or_default()) {
+            errors.push(FieldError::invalid("metadata.labels", value, &words));
         }
     }
 }
@@ -145,12 +148,8 @@ fn validate_labels(labels: &Value, errors: &mut Vec<FieldError>) {
 fn validate_annotations(annotations: &Value, errors: &mut Vec<FieldError>) {
     let mut bytes = 0;
     for (key, value) in annotations.as_object().into_iter().flatten() {
-        if !is_qualified_name(&key.to_lowercase()) {
-            errors.push(FieldError::invalid(
-                "metadata.annotations",
-                &Value::from(&**key),
-                QUALIFIED_NAME_WORDS,
-            ));
+        for words in qualified_name_errors(&key.to_lowercase()) {
+            errors.push(FieldError::invalid("metadata.annotations", &Value::from(&**key), &words));
         }
         bytes += key.len() + value.as_str().map_or(0, str::len);
     }
@@ -161,11 +160,13 @@ fn validate_annotations(annotations: &Value, errors: &mut Vec<FieldError>) {
 
 fn validate_owners(owners: &Value, errors: &mut Vec<FieldError>) {
     let mut controllers = 0;
-    for (at, owner) in owners.as_array().into_iter().flatten().enumerate() {
+    for owner in owners.as_array().into_iter().flatten() {
         for field in ["apiVersion", "kind", "name", "uid"] {
             if owner[field].as_str().is_none_or(str::is_empty) {
-                let path = format!("metadata.ownerReferences[{at}].{field}");
-                errors.push(FieldError::invalid(path, &Value::from(""), "must not be empty"));
+                let path = format!("metadata.ownerReferences.{field}");
+                let words =
+                    if field == "apiVersion" { "version must not be empty" } else { "must not be empty" };
+                errors.push(FieldError::invalid(path, &Value::from(""), words));
             }
         }
         controllers += usize::from(owner["controller"] == true);

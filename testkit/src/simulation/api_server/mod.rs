@@ -14,9 +14,13 @@
 //! subresources other than `status`, fields of built-in resources that the operator does not use, and resources that it
 //! does not use.
 //!
-//! Some differences remain without a refusal. `metadata.managedFields` is always absent. There is no authentication and
-//! no authorization. A ResourceQuota needs no controller that fills its status. The namespace controller adds no
-//! conditions. Warnings are not sent.
+//! Some differences remain without a refusal:
+//!
+//! - `metadata.managedFields` is always absent. A write that changes only them changes nothing here.
+//! - All requests are authenticated and authorized.
+//! - A ResourceQuota limits at once. On the real server, a controller fills its status first.
+//! - The namespace controller adds no conditions to a namespace.
+//! - Lists in version 0 are never stale, and answers carry no warnings.
 
 mod admission;
 mod delete;

@@ -10,10 +10,10 @@ use super::{
     request::{Request, Unclear},
     selectors::Selectors,
     status::Refusal,
-    store::{Form, Store, Stored, Types, is_within},
+    store::{self, Form, Store, Stored, Types, is_within},
 };
 
-/// The words for a page of a list whose version is no longer known.
+/// The message for a page of a list whose version was compacted.
 const EXPIRED_WORDS: &str = "The provided continue parameter is too old to display a consistent list result. You can \
      start a new list without the continue parameter, or use the continue token in this response to retrieve the \
      remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were \
@@ -70,19 +70,28 @@ pub(super) fn list(request: &Request, store: &Store) -> Result<Answer, Unclear> 
     };
     let version = version.unwrap_or_else(|| store.revision());
     let after = page.as_ref().map(|page| page.after.as_str());
-    let mut selected = snapshot.iter().filter(|(key, stored)| {
+    // A list of one name reads only its key.
+    let is_exact = request.namespace.is_some() || !request.kind.namespaced;
+    let only =
+        selectors.name().filter(|_| is_exact).map(|name| store::key(request.namespace.as_deref(), name));
+    let mut rest = snapshot.iter().filter(|(key, _)| {
         is_within(key, request.namespace.as_deref())
+            && only.as_ref().is_none_or(|only| only == *key)
             && after.is_none_or(|after| key.as_str() > after)
-            && selectors.matches(&stored.value)
     });
-    let objects: Vec<_> = selected.by_ref().take(limit.unwrap_or(usize::MAX)).collect();
-    let remaining = selected.count();
+    let selected = rest.by_ref().filter(|(_, stored)| selectors.matches(&stored.value));
+    let objects: Vec<_> = selected.take(limit.unwrap_or(usize::MAX)).collect();
+    // The server does not know whether the rest matches, so the last page may be empty.
+    let remaining = rest.count();
     let mut metadata = json!({"resourceVersion": version.to_string()});
     if let Some((key, _)) = objects.last().filter(|_| remaining > 0) {
         metadata["continue"] = Page { version: Some(version), after: (*key).clone() }.token().into();
         if selectors.is_empty() {
             metadata["remainingItemCount"] = remaining.into();
         }
+    } else if request.kind.is_custom() && request.form == Form::Full {
+        // Lists of custom resources do not omit it.
+        metadata["continue"] = "".into();
     }
     Ok(Answer::complete(200, body(request, &metadata, objects.into_iter().map(|(_, stored)| stored))))
 }
@@ -95,8 +104,10 @@ fn body<'a>(request: &Request, metadata: &Value, objects: impl Iterator<Item = &
         Form::Full => (kind.api_version(), kind.kind.as_str(), Types::None),
     };
     let items: Vec<_> = objects.map(|stored| stored.text(request.form, types)).collect();
-    let items = items.join(",");
-    format!(r#"{{"kind":"{list}List","apiVersion":"{api_version}","metadata":{metadata},"items":[{items}]}}"#)
+    // A nil slice in Go.
+    let is_nil = items.is_empty() && request.form == Form::Metadata;
+    let items = if is_nil { "null".to_owned() } else { format!("[{}]", items.join(",")) };
+    format!(r#"{{"kind":"{list}List","apiVersion":"{api_version}","metadata":{metadata},"items":{items}}}"#)
 }
 
 /// The number of objects in a page. A list from the cache, in any version, has no pages.

@@ -174,6 +174,10 @@ impl Request {
         if let Some(other) = query.keys().find(|key| !known.contains(&key.as_str()) && *key != "pretty") {
             return Err(unmodelled(&format!("the parameter `{other}`")));
         }
+        let is_list = call.accept.contains("as=PartialObjectMetadataList");
+        if call.accept.contains("as=") && is_list != (verb == Verb::List) {
+            return Err(unmodelled("a list for one object, or one object for a list"));
+        }
         let form = form_of(&call.accept).ok_or_else(|| unmodelled(&format!("`Accept: {}`", call.accept)))?;
         let (content_type, body, caller) =
             (call.content_type.clone(), call.body.clone(), call.caller.clone());

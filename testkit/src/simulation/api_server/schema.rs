@@ -1,6 +1,6 @@
 //! Structural schemas: defaults, pruning and validation, in the order and with the words of the API server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -10,6 +10,8 @@ use super::{
     status::FieldError,
 };
 
+/// The format of times.
+const DATE_TIME: &str = "date-time";
 /// The keywords of a schema that change nothing here.
 const IGNORED: [&str; 3] = ["description", "title", "x-kubernetes-map-type"];
 
@@ -35,6 +37,7 @@ enum ListType {
 /// One rule of `x-kubernetes-validations`.
 #[derive(Clone)]
 struct Rule {
+    text: String,
     check: Check,
     transition: bool,
     optional_old: bool,
@@ -55,7 +58,7 @@ pub(super) struct Schema {
     required: Vec<String>,
     default: Option<Value>,
     allowed: Vec<Value>,
-    is_date_time: bool,
+    format: Option<String>,
     length: (Option<u64>, Option<u64>),
     item_count: (Option<u64>, Option<u64>),
     property_count: (Option<u64>, Option<u64>),
@@ -118,8 +121,7 @@ impl Schema {
             "default" => self.default = Some(value.clone()),
             "enum" => self.allowed = value.as_array().cloned().unwrap_or_default(),
             "format" => match value.as_str() {
-                Some("date-time") => self.is_date_time = true,
-                Some("int64" | "int32") => {}
+                Some(format @ (DATE_TIME | "int64" | "int32")) => self.format = Some(format.to_owned()),
                 _ => return Err(format!("`{path}` has the format {value}, which the model does not check")),
             },
             "minLength" => self.length.0 = number(),
@@ -139,6 +141,10 @@ impl Schema {
             other => return Err(format!("`{path}` has `{other}`, which the model does not know")),
         }
         Ok(())
+    }
+
+    pub(super) fn property(&self, name: &str) -> Option<&Self> {
+        self.properties.get(name)
     }
 
     fn has_transition_rules(&self) -> bool {
@@ -207,10 +213,15 @@ impl Schema {
                 }
             }
             Value::Array(values) => {
-                if let Some(child) = &self.items {
-                    for (at, value) in values.iter_mut().enumerate() {
-                        child.prune(value, &format!("{path}[{at}]"), unknown);
-                    }
+                // Objects in a list without a schema lose all fields.
+                let empty = Self::default();
+                let child = match &self.items {
+                    Some(child) => child,
+                    None if self.preserves_unknown => return,
+                    None => &empty,
+                };
+                for (at, value) in values.iter_mut().enumerate() {
+                    child.prune(value, &format!("{path}[{at}]"), unknown);
                 }
             }
             _ => {}
@@ -255,8 +266,19 @@ impl Schema {
             return;
         }
         if let Some(wanted) = self.kind.filter(|wanted| !wanted.admits(value)) {
-            let words = format!("{path} in body must be of type {}: \"{}\"", wanted.name(), type_of(value));
-            errors.push(FieldError::type_invalid(path, type_of(value), &words));
+            let (wanted, found) = match &self.format {
+                Some(format) if !value.is_string() && !value.is_array() && !value.is_null() => {
+                    (format.as_str(), format_of(value))
+                }
+                _ => (wanted.name(), type_of(value)),
+            };
+            let words = format!("{path} in body must be of type {wanted}: {found:?}");
+            errors.push(FieldError::type_invalid(path, found, &words));
+            if value.is_f64() && self.kind == Some(Type::Integer) {
+                let words = format!("Checked value must be of type integer with format {wanted} in {path}");
+                errors.push(FieldError::invalid("<nil>", &"".into(), &words));
+            }
+            self.check_allowed(value, path, errors);
             return;
         }
         match value {
@@ -286,6 +308,10 @@ impl Schema {
             }
             Value::Null | Value::Bool(_) => {}
         }
+        self.check_allowed(value, path, errors);
+    }
+
+    fn check_allowed(&self, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
         if !self.allowed.is_empty() && !self.allowed.contains(value) {
             let supported: Vec<_> = self
                 .allowed
@@ -325,9 +351,9 @@ impl Schema {
         if let Some(most) = self.length.1.filter(|most| length > *most) {
             errors.push(FieldError::too_long(path, usize::try_from(most).unwrap_or(usize::MAX)));
         }
-        if self.is_date_time && !is_date_time(text) {
+        if self.format.as_deref() == Some(DATE_TIME) && !is_date_time(text) {
             let words = format!("{path} in body must be of type date-time: {value}");
-            errors.push(FieldError::invalid(path, &value, &words));
+            errors.push(FieldError::type_invalid(path, text, &words));
         }
     }
 
@@ -348,26 +374,40 @@ impl Schema {
                 }
             }
             Value::Array(values) => {
-                let mut seen = BTreeSet::new();
-                for (at, value) in values.iter().enumerate() {
-                    let key = match &self.list {
-                        ListType::Atomic => None,
-                        ListType::Set => Some(value.clone()),
-                        ListType::Map(keys) => {
-                            let parts =
-                                keys.iter().filter_map(|key| Some((key.clone(), value.get(key)?.clone())));
-                            Some(Value::Object(parts.collect()))
-                        }
-                    };
-                    if let Some(key) = key.filter(|key| !seen.insert(key.to_string())) {
-                        errors.push(FieldError::duplicate(format!("{path}[{at}]"), &key));
-                    }
-                    if let Some(child) = &self.items {
+                self.validate_uniqueness(values, path, errors);
+                if let Some(child) = &self.items {
+                    for (at, value) in values.iter().enumerate() {
                         child.validate_lists(value, &format!("{path}[{at}]"), errors);
                     }
                 }
             }
             _ => {}
+        }
+    }
+
+    fn validate_uniqueness(&self, values: &[Value], path: &str, errors: &mut Vec<FieldError>) {
+        let key_of = |value: &Value| match &self.list {
+            ListType::Atomic => None,
+            ListType::Set => Some(value.clone()),
+            ListType::Map(keys) => {
+                let parts = keys.iter().filter_map(|key| Some((key.clone(), value.get(key)?.clone())));
+                Some(Value::Object(parts.collect()))
+            }
+        };
+        let strange = values.iter().position(|value| !value.is_object() && !value.is_null());
+        if let (ListType::Map(_), Some(at)) = (&self.list, strange) {
+            let words = "must be an object for an array of list-type map";
+            errors.push(FieldError::invalid(format!("{path}[{at}]"), &values[at], words));
+            return;
+        }
+        let mut counts = BTreeMap::<String, usize>::new();
+        for (at, key) in values.iter().enumerate().filter_map(|(at, value)| Some((at, key_of(value)?))) {
+            let count = counts.entry(key.to_string()).or_default();
+            *count += 1;
+            // A third one is not reported again.
+            if *count == 2 {
+                errors.push(FieldError::duplicate(format!("{path}[{at}]"), &key));
+            }
         }
     }
 
@@ -384,6 +424,11 @@ impl Schema {
         }
         for rule in &self.rules {
             if (!rule.transition || rule.optional_old || old.is_some()) && !(rule.check)(value, old) {
+                if let Some(problem) = rules::evaluation_error(&rule.text, value) {
+                    let words = format!("{problem} evaluating rule: {}", rule.message);
+                    errors.push(FieldError::invalid(path, &"object".into(), &words));
+                    continue;
+                }
                 let field = format!("{path}{}", rule.field_path);
                 let field = field.trim_start_matches('.');
                 errors.push(if value.is_object() || value.is_array() {
@@ -449,6 +494,7 @@ fn compile_rule(rule: &Value, path: &str) -> Result<Rule, String> {
         check,
         transition: words.contains("oldSelf"),
         optional_old: rule["optionalOldSelf"] == true,
+        text: words,
         message: text("message"),
         field_path: text("fieldPath"),
     })
@@ -504,10 +550,19 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
+/// The format that Go's type of a value suggests.
+fn format_of(value: &Value) -> &'static str {
+    match value {
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        _ => "",
+    }
+}
+
 fn is_empty(value: &Value, schema: &Schema) -> bool {
     match value {
         Value::Null => true,
-        Value::String(text) => text.is_empty(),
+        Value::String(text) => text.is_empty() && !schema.nullable,
         Value::Array(values) => values.is_empty(),
         // An empty structure is kept: only a map counts as empty.
         Value::Object(fields) => fields.is_empty() && schema.properties.is_empty(),

@@ -8,7 +8,7 @@ use super::{
     status::Refusal,
 };
 
-/// What a list or a watch selects.
+/// The selectors of a list or a watch.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Selectors {
     labels: Vec<LabelTerm>,
@@ -42,6 +42,12 @@ impl Selectors {
 
     pub(super) fn is_empty(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    /// The only name that is selected.
+    pub(super) fn name(&self) -> Option<&str> {
+        let term = self.fields.iter().find(|term| term.equal && term.path == ["metadata", "name"]);
+        term.map(|term| term.value.as_str())
     }
 
     pub(super) fn matches(&self, object: &Value) -> bool {

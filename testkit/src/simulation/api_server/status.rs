@@ -30,12 +30,12 @@ impl FieldError {
         Self { field: field.into(), reason, body }
     }
 
-    /// The value is shown in the message.
+    /// The message contains the value.
     pub(super) fn invalid(field: impl Into<String>, value: &Value, detail: &str) -> Self {
         Self::new(field, "FieldValueInvalid", format!("Invalid value: {}: {detail}", shown(value)))
     }
 
-    /// The value is not shown in the message.
+    /// The message does not contain the value.
     pub(super) fn invalid_unshown(field: impl Into<String>, detail: &str) -> Self {
         Self::new(field, "FieldValueInvalid", format!("Invalid value: {detail}"))
     }
@@ -70,6 +70,13 @@ impl FieldError {
 
     pub(super) fn duplicate(field: impl Into<String>, value: &Value) -> Self {
         Self::new(field, "FieldValueDuplicate", format!("Duplicate value: {}", shown(value)))
+    }
+
+    /// The same error, of a field in this one.
+    pub(super) fn within(mut self, parent: &str) -> Self {
+        let separator = if self.field.is_empty() || self.field.starts_with('[') { "" } else { "." };
+        self.field = format!("{parent}{separator}{}", self.field);
+        self
     }
 
     /// Whether the API server checks no rules after this error.
@@ -135,8 +142,9 @@ impl Refusal {
         Self::new(404, "NotFound", "the server could not find the requested resource")
     }
 
-    pub(super) fn already_exists(kind: &Kind, name: &str) -> Self {
-        let message = format!("{} {name:?} already exists", kind.qualified_resource());
+    pub(super) fn already_exists(kind: &Kind, name: &str, is_deleting: bool) -> Self {
+        let start = if is_deleting { "object is being deleted: " } else { "" };
+        let message = format!("{start}{} {name:?} already exists", kind.qualified_resource());
         Self::new(409, "AlreadyExists", message).about(&kind.group, &kind.plural, name)
     }
 
@@ -149,7 +157,7 @@ impl Refusal {
     /// A conflict that the server names by the kind instead of the resource.
     pub(super) fn conflict_of_kind(kind: &Kind, name: &str, why: &str) -> Self {
         let message = format!("Operation cannot be fulfilled on {} {name:?}: {why}", kind.qualified_kind());
-        Self::new(409, "Conflict", message).about(&kind.group, &kind.kind, name)
+        Self::new(409, "Conflict", message).about(kind.group_of_kind(), &kind.kind, name)
     }
 
     pub(super) fn outdated(kind: &Kind, name: &str) -> Self {
@@ -187,11 +195,27 @@ impl Refusal {
         }
         let words = if let [one] = &*words { one.clone() } else { format!("[{}]", words.join(", ")) };
         let message = format!("{} {name:?} is invalid: {words}", kind.qualified_kind());
-        let mut refusal = Self::new(422, "Invalid", message).about(&kind.group, &kind.kind, name);
+        let mut refusal = Self::new(422, "Invalid", message).about(kind.group_of_kind(), &kind.kind, name);
         let cause =
             |error: &FieldError| json!({"reason": error.reason, "message": error.body, "field": error.field});
         refusal.details.insert("causes".into(), errors.iter().map(cause).collect());
         refusal
+    }
+
+    /// An update without the version that this kind requires. The server names the resource as the kind.
+    pub(super) fn without_version(kind: &Kind, name: &str) -> Self {
+        let field = "metadata.resourceVersion";
+        let error = FieldError::invalid(field, &0.into(), "must be specified for an update");
+        let message = format!("{} {name:?} is invalid: {field}: {}", kind.qualified_resource(), error.body);
+        let refusal = Self::new(422, "Invalid", message).about(&kind.group, &kind.plural, name);
+        refusal.with_cause(error.reason, &error.body, field)
+    }
+
+    /// A patch that makes an object unreadable.
+    pub(super) fn of_patch(words: &str) -> Self {
+        let body = format!("Invalid value: \"\": {words}");
+        let refusal = Self::new(422, "Invalid", format!(" \"\" is invalid: patch: {body}"));
+        refusal.with_cause("FieldValueInvalid", &body, "patch")
     }
 
     pub(super) fn expired(message: impl Into<String>) -> Self {
@@ -207,9 +231,11 @@ impl Refusal {
             "metadata": metadata,
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
             "code": self.code,
         });
+        if !self.reason.is_empty() {
+            status["reason"] = self.reason.as_str().into();
+        }
         if !self.details.is_empty() {
             status["details"] = Value::Object(self.details.clone());
         }

@@ -67,7 +67,7 @@ pub(super) enum Form {
     Metadata,
 }
 
-/// The type that is shown with an object.
+/// The type fields of an object in an answer.
 #[derive(Clone, Copy)]
 pub(super) enum Types<'a> {
     Of(&'a Kind),
@@ -105,7 +105,7 @@ pub(super) struct Store {
     objects: Vec<BTreeMap<String, Arc<Stored>>>,
     history: Vec<Change>,
     revision: u64,
-    /// Changes up to this revision are no longer in the history.
+    /// The history begins after this revision.
     compacted: u64,
 }
 

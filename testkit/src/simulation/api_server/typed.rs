@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     kinds::{Kind, Strategy, selectable},
-    names::{CONFIG_KEY_WORDS, is_config_key, is_qualified_name},
+    names::{config_key_errors, qualified_name_errors},
     schema::Schema,
     status::FieldError,
 };
@@ -16,6 +16,19 @@ const SECRET_BYTES: usize = 1 << 20;
 const EVENT_NAME_BYTES: usize = 128;
 /// The most bytes of an Event's note.
 const EVENT_NOTE_BYTES: usize = 1024;
+
+/// The fields of an Event that can't be changed, and their names in messages.
+const EVENT_FIELDS: [(&str, &str); 9] = [
+    ("regarding", "involvedObject"),
+    ("reason", "reason"),
+    ("note", "message"),
+    ("type", "type"),
+    ("eventTime", "eventTime"),
+    ("action", "action"),
+    ("related", "related"),
+    ("reportingController", "reportingController"),
+    ("reportingInstance", "reportingInstance"),
+];
 
 /// The built-in resources.
 pub(super) fn kinds() -> Result<Vec<Kind>, String> {
@@ -47,8 +60,10 @@ pub(super) fn kinds() -> Result<Vec<Kind>, String> {
             "count": int, "lastObservedTime": time,
         }},
     });
+    // A pointer in Go: an empty text is kept.
+    let pointer = json!({"type": "string", "nullable": true});
     let lease = json!({"spec": {"type": "object", "properties": {
-        "holderIdentity": text, "leaseDurationSeconds": int, "acquireTime": time, "renewTime": time,
+        "holderIdentity": pointer, "leaseDurationSeconds": int, "acquireTime": time, "renewTime": time,
         "leaseTransitions": int,
     }}});
     Ok(vec![
@@ -185,8 +200,8 @@ fn validate_secret(secret: &Value, old: Option<&Value>, errors: &mut Vec<FieldEr
     let entries = || secret["data"].as_object().into_iter().flatten();
     let mut total = 0;
     for (key, value) in entries() {
-        if !is_config_key(key) {
-            errors.push(FieldError::invalid(format!("data[{key}]"), &Value::from(&**key), CONFIG_KEY_WORDS));
+        for words in config_key_errors(key) {
+            errors.push(FieldError::invalid(format!("data[{key}]"), &Value::from(&**key), &words));
         }
         total += decoded_size(value);
     }
@@ -255,61 +270,52 @@ fn validate_lease(lease: &Value, errors: &mut Vec<FieldError>) {
 fn validate_event(event: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     let text = |field: &str| event[field].as_str().unwrap_or_default();
     let namespace = event["metadata"]["namespace"].as_str().unwrap_or_default();
-    match event["regarding"]["namespace"].as_str() {
-        Some(of_object) if of_object != namespace => {
-            let words = "does not match event.namespace";
-            errors.push(FieldError::invalid("involvedObject.namespace", &of_object.into(), words));
-        }
-        None if namespace != "default" && namespace != "kube-system" => {
-            let words = "does not match event.namespace";
-            errors.push(FieldError::invalid("involvedObject.namespace", &"".into(), words));
-        }
-        _ => {}
+    let of_object = event["regarding"]["namespace"].as_str().unwrap_or_default();
+    let has_time = !text("eventTime").is_empty();
+    let is_elsewhere = match of_object {
+        "" => !matches!(namespace, "default") && (!has_time || namespace != "kube-system"),
+        _ => !has_time && of_object != namespace,
+    };
+    if is_elsewhere {
+        let words = "does not match event.namespace";
+        errors.push(FieldError::invalid("involvedObject.namespace", &of_object.into(), words));
     }
-    if text("eventTime").is_empty() {
-        errors.push(FieldError::required("eventTime", ""));
-    }
-    for (field, most) in [
-        ("reportingController", EVENT_NAME_BYTES),
-        ("reportingInstance", EVENT_NAME_BYTES),
-        ("action", EVENT_NAME_BYTES),
-        ("reason", EVENT_NAME_BYTES),
-    ] {
-        if text(field).is_empty() {
-            errors.push(FieldError::required(field, ""));
-        } else if text(field).len() > most {
-            let words = format!("can have at most {most} characters");
-            errors.push(FieldError::invalid(field, &"".into(), &words));
+    if has_time {
+        for words in qualified_name_errors(text("reportingController")) {
+            errors.push(FieldError::invalid("reportingController", &event["reportingController"], &words));
+        }
+        for field in ["reportingController", "reportingInstance", "action", "reason"] {
+            if text(field).is_empty() {
+                errors.push(FieldError::required(field, ""));
+            } else if text(field).len() > EVENT_NAME_BYTES && field != "reportingController" {
+                errors.push(too_many_characters(field, EVENT_NAME_BYTES));
+            }
+        }
+        if text("note").len() > EVENT_NOTE_BYTES {
+            errors.push(too_many_characters("message", EVENT_NOTE_BYTES));
         }
     }
-    if !text("reportingController").is_empty() && !is_qualified_name(text("reportingController")) {
-        errors.push(FieldError::invalid(
-            "reportingController",
-            &event["reportingController"],
-            "is no qualified name",
-        ));
+    let changed = |field: &str| old.is_some_and(|old| old.get(field) != event.get(field));
+    let series = event.get("series").filter(|_| old.is_none() || changed("series"));
+    if series.is_some_and(|series| series["count"].as_i64().is_none_or(|count| count < 2)) {
+        errors.push(FieldError::invalid("series.count", &"".into(), "should be at least 2"));
     }
-    if !matches!(text("type"), "Normal" | "Warning") {
-        errors.push(FieldError::invalid("type", &event["type"], "has invalid value: "));
-    }
-    if text("note").len() > EVENT_NOTE_BYTES {
-        let words = format!("can have at most {EVENT_NOTE_BYTES} characters");
-        errors.push(FieldError::invalid("note", &"".into(), &words));
-    }
-    let unchangeable = [
-        "regarding",
-        "reason",
-        "note",
-        "eventTime",
-        "reportingController",
-        "reportingInstance",
-        "action",
-        "related",
-        "type",
-    ];
-    for field in unchangeable {
-        if old.is_some_and(|old| old.get(field) != event.get(field)) {
-            errors.push(FieldError::invalid(field, &event[field], "field is immutable"));
+    if old.is_none() {
+        if !has_time {
+            errors.push(FieldError::required("eventTime", ""));
+        }
+        if !matches!(text("type"), "Normal" | "Warning") {
+            let words = format!("has invalid value: {}", text("type"));
+            errors.push(FieldError::invalid("type", &"".into(), &words));
         }
     }
+    for (field, shown) in EVENT_FIELDS {
+        if changed(field) {
+            errors.push(FieldError::invalid(shown, &event[field], "field is immutable"));
+        }
+    }
+}
+
+fn too_many_characters(field: &str, most: usize) -> FieldError {
+    FieldError::invalid(field, &"".into(), &format!("can have at most {most} characters"))
 }

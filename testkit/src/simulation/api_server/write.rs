@@ -49,7 +49,7 @@ impl State {
         let kind = &request.kind;
         if object["metadata"].get("resourceVersion").is_some() && request.verb == Verb::Create {
             let words = "resourceVersion should not be set on objects to be created";
-            return Err(Refusal::new(500, "InternalError", words).into());
+            return Err(Refusal::new(500, "", words).into());
         }
         prepare_create(kind, &mut object);
         let now = self.now();
@@ -63,11 +63,11 @@ impl State {
         if !errors.is_empty() {
             return Err(Refusal::invalid(kind, name, &errors).into());
         }
-        self.hooks.validate(&self.review(request, name, None), &object)?;
+        self.hooks.validate(&review(request, name, None), &object)?;
         quota::check(&self.definitions, &self.store, kind, request.namespace.as_deref(), name)?;
         let key = store::key(request.namespace.as_deref(), name);
-        if self.store.get(kind, &key).is_some() {
-            return Err(Refusal::already_exists(kind, name).into());
+        if let Some(existing) = self.store.get(kind, &key) {
+            return Err(Refusal::already_exists(kind, name, existing.is_deleting()).into());
         }
         let lacks_defaults = kind.is_custom() && object.get("status").is_none();
         if lacks_defaults {
@@ -76,7 +76,7 @@ impl State {
         if request.is_dry_run() {
             return Ok(Answer::complete(201, text(request, &Stored::new(object, now))));
         }
-        check_size(&object)?;
+        check_size(request, &object)?;
         let lacks_defaults = lacks_defaults && object.get("status").is_some();
         let stored = self.put(kind, &key, Stored::new(object, now).lacking_defaults(lacks_defaults));
         Ok(Answer::complete(201, text(request, &stored)))
@@ -86,14 +86,20 @@ impl State {
         let (kind, name) = (&request.kind, request.name());
         let mut object = parse(request)?;
         self.decode(request, &mut object, true)?;
-        check_place(request, &object)?;
+        check_place(request, &mut object)?;
         object["metadata"]["name"] = name.into();
         let existing = self.store.get(kind, &request.key()).cloned();
         let uid = object["metadata"]["uid"].as_str();
         let stored_uid = existing.as_deref().map_or("", Stored::uid);
-        if let Some(uid) = uid.filter(|uid| *uid != stored_uid) {
-            let words =
-                format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {stored_uid}");
+        let is_found = existing.is_some() || kind.is_created_by_update();
+        if let Some(uid) = uid.filter(|uid| is_found && *uid != stored_uid) {
+            let words = format!(
+                "StorageError: invalid object, Code: 4, Key: {}/{}/{}, ResourceVersion: 0, AdditionalErrorMsg: \
+                 Precondition failed: UID in precondition: {uid}, UID in object meta: {stored_uid}",
+                if request.is_dry_run() { "" } else { "/registry" },
+                kind.storage_prefix(),
+                request.key()
+            );
             return Err(Refusal::conflict(kind, name, &words).into());
         }
         match existing {
@@ -118,7 +124,7 @@ impl State {
         object["kind"] = kind.kind.as_str().into();
         patch::apply(request, &mut object)?;
         self.decode(request, &mut object, false)?;
-        check_place(request, &object)?;
+        check_place(request, &mut object)?;
         self.replace(request, &existing, object)
     }
 
@@ -133,14 +139,7 @@ impl State {
         let old = &existing.value;
         match object["metadata"]["resourceVersion"].as_str() {
             None | Some("0") if kind.allows_unconditional_update() => {}
-            None | Some("0") => {
-                let words = "must be specified for an update";
-                let error = FieldError {
-                    body: format!("Invalid value: 0x0: {words}"),
-                    ..FieldError::invalid("metadata.resourceVersion", &Value::Null, words)
-                };
-                return Err(Refusal::invalid(kind, name, &[error]).into());
-            }
+            None | Some("0") => return Err(Refusal::without_version(kind, name).into()),
             Some(version) if version == existing.version() => {}
             Some(_) => return Err(Refusal::outdated(kind, name).into()),
         }
@@ -149,29 +148,31 @@ impl State {
         prepare_update(request, &mut object, old);
         let mut errors = Vec::new();
         metadata::validate_update(kind, &object["metadata"], &old["metadata"], &mut errors);
-        validate(kind, &object, Some(old), &mut errors);
+        if request.of_status && kind.is_custom() {
+            validate_status(kind, &object, old, &mut errors);
+        } else {
+            validate(kind, &object, Some(old), &mut errors);
+        }
         if !errors.is_empty() {
             return Err(Refusal::invalid(kind, name, &errors).into());
         }
-        self.hooks.validate(&self.review(request, name, Some(old)), &object)?;
+        self.hooks.validate(&review(request, name, Some(old)), &object)?;
         let now = self.now();
         let key = request.key();
         let is_over = existing.is_deleting()
             && metadata::finalizers(&object["metadata"]).next().is_none()
             && (kind.strategy != Strategy::Namespace || object["spec"].get("finalizers").is_none());
-        if is_over {
-            if !request.is_dry_run() {
-                self.remove(kind, &key);
-            }
-            return Ok(Answer::complete(200, text(request, &Stored::new(object, now))));
+        if is_over && !request.is_dry_run() {
+            // Its last version is deleted without an update before.
+            self.remove(kind, &key);
         }
-        if request.is_dry_run() {
+        if is_over || request.is_dry_run() {
             return Ok(Answer::complete(200, text(request, &Stored::new(object, now))));
         }
         if object == *old && !existing.lacks_defaults {
             return Ok(Answer::complete(200, text(request, existing)));
         }
-        check_size(&object)?;
+        check_size(request, &object)?;
         let stored = self.put(kind, &key, Stored::new(object, now));
         Ok(Answer::complete(200, text(request, &stored)))
     }
@@ -190,7 +191,11 @@ impl State {
         let unreadable = |words: &str| {
             let (version, name) = (&kind.version, &kind.kind);
             let message = format!("{name} in version {version:?} cannot be handled as a {name}: {words}");
-            Refusal::bad_request(message)
+            if request.verb == Verb::Patch {
+                Refusal::of_patch(&message)
+            } else {
+                Refusal::bad_request(message)
+            }
         };
         let mut unknown = Vec::new();
         metadata::decode(&mut object["metadata"], &mut unknown).map_err(|words| unreadable(&words))?;
@@ -249,28 +254,10 @@ impl State {
         object: &mut Value,
         old: Option<&Value>,
     ) -> Result<(), Unclear> {
-        if self.hooks.has_mutating() && self.hooks.mutate(&self.review(request, name, old), object) {
+        if self.hooks.has_mutating() && self.hooks.mutate(&review(request, name, old), object) {
             self.decode(request, object, false)?;
         }
         Ok(())
-    }
-
-    pub(super) fn review<'a>(
-        &self,
-        request: &'a Request,
-        name: &'a str,
-        old: Option<&'a Value>,
-    ) -> Review<'a> {
-        Review {
-            verb: if request.verb == Verb::Patch { Verb::Update } else { request.verb },
-            resource: &request.kind.plural,
-            of_status: request.of_status,
-            namespace: request.namespace.as_deref().unwrap_or_default(),
-            name,
-            old,
-            is_dry_run: request.is_dry_run(),
-            caller: &request.caller,
-        }
     }
 }
 
@@ -279,6 +266,20 @@ impl super::Ids {
         (0..NAME_SUFFIX)
             .map(|_| char::from(NAME_CHARACTERS[self.random.usize(..NAME_CHARACTERS.len())]))
             .collect()
+    }
+}
+
+/// The write as hooks see it.
+pub(super) fn review<'a>(request: &'a Request, name: &'a str, old: Option<&'a Value>) -> Review<'a> {
+    Review {
+        verb: if request.verb == Verb::Patch { Verb::Update } else { request.verb },
+        resource: &request.kind.plural,
+        of_status: request.of_status,
+        namespace: request.namespace.as_deref().unwrap_or_default(),
+        name,
+        old,
+        is_dry_run: request.is_dry_run(),
+        caller: &request.caller,
     }
 }
 
@@ -319,7 +320,11 @@ fn check_namespace_field(request: &Request, object: &mut Value) -> Result<(), Re
             Ok(())
         }
         (Some(namespace), Some(given)) if given == namespace => Ok(()),
-        (None, None) => Ok(()),
+        // Objects of the cluster lose a namespace.
+        (None, _) => {
+            object["metadata"].as_object_mut().map(|metadata| metadata.remove("namespace"));
+            Ok(())
+        }
         _ => Err(Refusal::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request",
         )),
@@ -327,22 +332,14 @@ fn check_namespace_field(request: &Request, object: &mut Value) -> Result<(), Re
 }
 
 /// Checks that an object of an update has the name and the namespace of the path.
-fn check_place(request: &Request, object: &Value) -> Result<(), Refusal> {
-    let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    if name != request.name() && !name.is_empty() {
-        return Err(Refusal::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            request.name()
-        )));
+fn check_place(request: &Request, object: &mut Value) -> Result<(), Refusal> {
+    let (name, expected) = (object["metadata"]["name"].as_str().unwrap_or_default(), request.name());
+    if name != expected && !name.is_empty() {
+        let words =
+            format!("the name of the object ({name}) does not match the name on the URL ({expected})");
+        return Err(Refusal::bad_request(words));
     }
-    let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
-    let expected = request.namespace.as_deref().unwrap_or_default();
-    if namespace != expected && !namespace.is_empty() {
-        return Err(Refusal::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
-    Ok(())
+    check_namespace_field(request, object)
 }
 
 fn prepare_create(kind: &Kind, object: &mut Value) {
@@ -397,11 +394,13 @@ fn prepare_update(request: &Request, object: &mut Value, old: &Value) {
 
 /// Whether anything but the metadata and the status has changed.
 fn differs_in_spec(object: &Value, old: &Value) -> bool {
-    let fields = |value: &'_ Value| {
-        let fields = value.as_object().cloned().unwrap_or_default();
-        fields.into_iter().filter(|(field, _)| field != "metadata" && field != "status").collect::<Vec<_>>()
+    let differs = |one: &Value, other: &Value| {
+        let mut fields = one.as_object().into_iter().flatten();
+        fields.any(|(field, value)| {
+            !matches!(field.as_str(), "metadata" | "status") && other.get(field) != Some(value)
+        })
     };
-    fields(object) != fields(old)
+    differs(object, old) || differs(old, object)
 }
 
 fn restore(object: &mut Value, field: &str, value: Option<&Value>) {
@@ -424,6 +423,21 @@ fn validate(kind: &Kind, object: &Value, old: Option<&Value>, errors: &mut Vec<F
         return;
     }
     kind.schema.validate(object, old, "", errors);
+    validate_rules(kind, object, old, errors);
+}
+
+/// Validates an update of the status. Paths in the words of its errors begin in the status.
+fn validate_status(kind: &Kind, object: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    if let (Some(status), Some(schema)) = (object.get("status"), kind.schema.property("status")) {
+        let mut of_status = Vec::new();
+        schema.validate(status, old.get("status"), "", &mut of_status);
+        errors.extend(of_status.into_iter().map(|error| error.within("status")));
+    }
+    validate_rules(kind, object, Some(old), errors);
+}
+
+/// Checks what the API server checks after the schema.
+fn validate_rules(kind: &Kind, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     kind.schema.validate_lists(object, "", errors);
     if errors.iter().any(FieldError::blocks_rules) {
         let words = "some validation rules were not checked because the object was invalid; correct the existing \
@@ -434,8 +448,10 @@ fn validate(kind: &Kind, object: &Value, old: Option<&Value>, errors: &mut Vec<F
     }
 }
 
-fn check_size(object: &Value) -> Result<(), Unclear> {
-    if object.to_string().len() > STORED_BYTES {
+fn check_size(request: &Request, object: &Value) -> Result<(), Unclear> {
+    // A patch may add to an object that is already large.
+    let may_be_large = request.verb == Verb::Patch || request.body.len() > STORED_BYTES / 2;
+    if may_be_large && object.to_string().len() > STORED_BYTES {
         return Err(Unclear::Unmodelled("an object that is too large for etcd".into()));
     }
     Ok(())
