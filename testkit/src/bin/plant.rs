@@ -65,7 +65,10 @@ fn main() -> anyhow::Result<ExitCode> {
     let workspace = testkit.parent().context("the test kit is not in a workspace")?;
     let bugs = PlantedBug::read_all(&testkit.join("planted"))?;
     for name in &options.names {
-        ensure!(bugs.iter().any(|bug| bug.name == *name), "no planted bug `{name}`; `plant --list` shows all");
+        ensure!(
+            bugs.iter().any(|bug| bug.name == *name),
+            "no planted bug `{name}`; `plant --list` shows all"
+        );
     }
     let is_wanted = |bug: &&PlantedBug| options.names.is_empty() || options.names.contains(&bug.name);
     if options.list {

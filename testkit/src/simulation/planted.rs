@@ -83,7 +83,8 @@ pub fn plant(
     for bug in bugs {
         for Place { file, find, bug: other } in &bug.places {
             let (name, find, other) = (&bug.name, find.trim(), other.trim());
-            let text = read(file).with_context(|| format!("can't read `{file}` for the planted bug `{name}`"))?;
+            let text =
+                read(file).with_context(|| format!("can't read `{file}` for the planted bug `{name}`"))?;
             let mut found = text.match_indices(find);
             let (Some((start, _)), None) = (found.next(), found.next()) else {
                 bail!(
@@ -147,7 +148,8 @@ fn sources(workspace: &Path) -> anyhow::Result<Vec<String>> {
     git.current_dir(workspace).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
     let listed = git.output().context("can't run git")?;
     ensure!(listed.status.success(), "git ls-files failed: {}", String::from_utf8_lossy(&listed.stderr));
-    let listed = String::from_utf8(listed.stdout).context("a file of the workspace has a name without UTF-8")?;
+    let listed =
+        String::from_utf8(listed.stdout).context("a file of the workspace has a name without UTF-8")?;
     Ok(listed.split_terminator('\0').map(str::to_owned).collect())
 }
 
