@@ -20,6 +20,8 @@ use super::{
 };
 
 const API: &str = "/apis/servicekeys.dev/v1alpha1";
+/// The finalizer of another controller.
+const GUARD: &str = "example.com/guard";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 
 /// The namespaces of the tenants.
@@ -116,6 +118,7 @@ impl Actors {
                 self.merge(&secret(namespace, &name), &json!({"data": {"password": "ZWRpdGVk"}}));
             }
             Action::ForgeMarks { key, sequence } => self.forge(*key, *sequence),
+            Action::Guard { key, lasts } => self.guard(*key, *lasts),
             Action::Reapply { key, variant, lasts } => self.reapply(*key, *variant, *lasts),
             Action::Restore => self.restore(),
             Action::SecondWriter { key, lasts } => self.write_again(*key, *lasts),
@@ -146,8 +149,12 @@ impl Actors {
             Action::Freeze { replica, lasts } => {
                 let until = Instant::now() + *lasts;
                 self.with_process(*replica, |process| process.freeze(until));
+                self.world.checks().freeze(until);
             }
-            Action::ClockJump { seconds } => self.world.clock.jump(*seconds),
+            Action::ClockJump { seconds } => {
+                self.world.clock.jump(*seconds);
+                self.world.checks().jump();
+            }
         }
     }
 
@@ -162,6 +169,7 @@ impl Actors {
     pub fn make_peace(&mut self) {
         self.tasks.abort_all();
         self.world.end_trouble();
+        self.world.checks().refuse_secrets(false);
         for hook in ["mutate", "refuse"] {
             let _ = self.world.cluster.remove_hook(hook);
         }
@@ -179,6 +187,7 @@ impl Actors {
         self.offer_providers();
         for object in self.world.cluster.objects("servicekeys") {
             let (namespace, name) = super::checks::place(&object);
+            self.remove_guard(&namespace, &name);
             let patch = json!({"spec": {"suspend": false, "rotation": null}});
             self.merge(&service_key(&namespace, &name), &patch);
             self.follow_advice(&object);
@@ -385,6 +394,28 @@ impl Actors {
         });
     }
 
+    fn guard(&mut self, number: usize, lasts: Duration) {
+        let (namespace, name, _) = self.key(number);
+        let place = service_key(namespace, &name);
+        let found = self.send(Method::GET, &place, None).1;
+        let finalizers = finalizers(&found).chain([GUARD]).collect::<Vec<_>>();
+        self.merge(&place, &json!({"metadata": {"finalizers": finalizers}}));
+        let actors = self.alike();
+        self.tasks.spawn(async move {
+            sleep(lasts).await;
+            actors.remove_guard(namespace, &name);
+        });
+    }
+
+    fn remove_guard(&self, namespace: &str, name: &str) {
+        let place = service_key(namespace, name);
+        let found = self.send(Method::GET, &place, None).1;
+        if finalizers(&found).any(|finalizer| finalizer == GUARD) {
+            let kept: Vec<_> = finalizers(&found).filter(|finalizer| *finalizer != GUARD).collect();
+            self.merge(&place, &json!({"metadata": {"finalizers": kept}}));
+        }
+    }
+
     fn reapply(&mut self, number: usize, variant: u32, lasts: Duration) {
         let (actors, until) = (self.alike(), Instant::now() + lasts);
         self.tasks.spawn(async move {
@@ -451,6 +482,7 @@ impl Actors {
                 Ok(())
             }),
         );
+        self.world.checks().refuse_secrets(true);
         self.remove_hook_after("refuse", lasts);
     }
 
@@ -459,6 +491,9 @@ impl Actors {
         self.tasks.spawn(async move {
             sleep(lasts).await;
             let _ = world.cluster.remove_hook(hook);
+            if hook == "refuse" {
+                world.checks().refuse_secrets(false);
+            }
         });
     }
 
@@ -500,6 +535,11 @@ fn service_key(namespace: &str, name: &str) -> String {
 
 fn secret(namespace: &str, name: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/secrets/{name}")
+}
+
+fn finalizers(object: &Value) -> impl Iterator<Item = &str> {
+    let all = object.pointer("/metadata/finalizers").and_then(Value::as_array).into_iter().flatten();
+    all.filter_map(Value::as_str)
 }
 
 /// The metadata that a backup keeps.

@@ -29,6 +29,22 @@ const MOST_CREATED: usize = 12;
 const HOUR: Duration = Duration::from_secs(3600);
 /// A repair of a Secret that somebody else wrote takes this long at most, and `Ready` may be false meanwhile.
 const REPAIR: Duration = Duration::from_secs(900);
+/// The most writes of one Secret by the operator within an hour. Users and other writers cause fewer.
+const MOST_WRITTEN: usize = 400;
+/// The most calls to a remote side within a minute.
+const MOST_CALLS: usize = 1200;
+/// The longest time for which an effect may follow its decision, apart from pauses of the process.
+const IN_FLIGHT: Duration = Duration::from_secs(10);
+/// How much earlier an overlap may end, because times are full seconds.
+const ROUNDING: Duration = Duration::from_secs(3);
+/// The annotation by which a user requests another key, as a path.
+const ROTATE: &str = "/metadata/annotations/servicekeys.dev~1rotate";
+/// The period of [`MOST_CALLS`].
+const MINUTE: Duration = Duration::from_secs(60);
+/// The time after which a refusal to write Secrets is not news any more.
+const KNOWN_REFUSAL: Duration = Duration::from_secs(180);
+/// The overlap of a ServiceKey that names none.
+const DEFAULT_OVERLAP: Duration = Duration::from_secs(3600);
 /// The sequences of one ServiceKey whose ids are known in advance.
 const SEQUENCES: u32 = 400;
 
@@ -47,10 +63,22 @@ pub enum Rule {
     Isolation,
     /// At most three keys of one ServiceKey are alive.
     ThreeKeys,
-    /// Nobody can make the operator create key after key.
+    /// Nobody can make the operator create key after key, or write a Secret again and again.
     NoStorm,
     /// `Ready` does not turn false while the Secret contains a key that works.
     StaysReady,
+    /// The operator waits between attempts.
+    NoFlood,
+    /// Only the leader changes a remote side.
+    OneLeader,
+    /// No key is revoked for another one while the Secret can't be written.
+    WritableFirst,
+    /// No key is replaced without a reason.
+    NoNeedlessKey,
+    /// A replaced key works until its overlap is over.
+    Overlap,
+    /// The finalizers of other controllers stay as they are.
+    ForeignFinalizer,
     /// The operator follows the protocol of the remote side.
     Protocol,
     /// After the trouble, each ServiceKey is ready or says why not.
@@ -117,6 +145,18 @@ pub struct Checks {
     secrets: BTreeMap<(String, String), BTreeSet<String>>,
     /// When somebody else last wrote a Secret.
     touched: BTreeMap<(String, String), Instant>,
+    /// The last writes of each Secret by the operator.
+    written: BTreeMap<(String, String), VecDeque<Instant>>,
+    /// The last calls to each remote side.
+    calls: BTreeMap<usize, VecDeque<Instant>>,
+    /// The holder of the Lease, and since when.
+    leader: Option<(String, Instant)>,
+    /// Since when a policy refuses Secrets.
+    refused_since: Option<Instant>,
+    /// The end of the last pause in which a process of the operator stood still.
+    frozen_until: Option<Instant>,
+    /// Whether the clocks have jumped.
+    has_jumped: bool,
     violations: Vec<Violation>,
     /// The keys that were ever created.
     pub created: u64,
@@ -138,6 +178,15 @@ struct KnownServiceKey {
     created: VecDeque<Instant>,
     /// The changes by users.
     changed: VecDeque<Instant>,
+    /// The fields that a key is created from, and those of each key.
+    inputs: Value,
+    created_from: BTreeMap<u32, Value>,
+    /// Keys are replaced by age, or somebody else touched a key or the Secret.
+    is_disturbed: bool,
+    /// The shortest overlap that the user ever wanted.
+    overlap: Option<Duration>,
+    /// When the Secret first contained each key.
+    stored: BTreeMap<u32, Instant>,
 }
 
 impl KnownServiceKey {
@@ -163,8 +212,50 @@ impl Checks {
         match change.resource {
             "servicekeys" => self.service_key_changed(change, by),
             "secrets" => self.secret_changed(change, by),
+            "leases" => self.lease_changed(change),
             _ => {}
         }
+    }
+
+    fn lease_changed(&mut self, change: ClusterChange<'_>) {
+        let holder = change.after.and_then(|lease| text(lease, "/spec/holderIdentity"));
+        if self.leader.as_ref().map(|(leader, _)| leader.as_str()) != holder {
+            self.leader = holder.map(|holder| (holder.to_owned(), Instant::now()));
+        }
+    }
+
+    /// Sees a call of a process of the operator to a remote side.
+    pub fn called(&mut self, side: usize, process: &str, changes: bool) {
+        let calls = self.calls.entry(side).or_default();
+        let count = count_within(calls, MINUTE);
+        if count > MOST_CALLS {
+            self.report(Rule::NoFlood, format!("{count} calls to the remote side {side} within a minute"));
+        }
+        let Some((leader, since)) = self.leader.as_ref().filter(|_| changes) else { return };
+        let has_led = since.elapsed() > IN_FLIGHT && !self.was_frozen_within(IN_FLIGHT);
+        if has_led && leader.rsplit_once('_').is_none_or(|(leader, _)| leader != process) {
+            let what = format!("{process} changed a remote side, and {leader} holds the Lease");
+            self.report(Rule::OneLeader, what);
+        }
+    }
+
+    /// Records that a policy refuses each write of a Secret, or that none does.
+    pub fn refuse_secrets(&mut self, refused: bool) {
+        self.refused_since = refused.then(Instant::now);
+    }
+
+    /// Records that a process of the operator stands still until this instant.
+    pub fn freeze(&mut self, until: Instant) {
+        self.frozen_until = self.frozen_until.max(Some(until));
+    }
+
+    /// Records that the clocks have jumped.
+    pub const fn jump(&mut self) {
+        self.has_jumped = true;
+    }
+
+    fn was_frozen_within(&self, time: Duration) -> bool {
+        self.frozen_until.is_some_and(|until| Instant::now() < until + time)
     }
 
     fn service_key_changed(&mut self, change: ClusterChange<'_>, by: Author) {
@@ -204,8 +295,22 @@ impl Checks {
         let is_abandoned = after.pointer("/metadata/annotations").and_then(|all| all.get(ABANDON)).is_some();
         let is_stripped = had_finalizer && !known.has_finalizer && by == Author::Other;
         known.is_released |= is_abandoned || is_stripped;
+        let fields = ["/spec/parameters", "/spec/instance", "/spec/providerRef", ROTATE];
+        known.inputs = fields.iter().map(|path| after.pointer(path).cloned().unwrap_or_default()).collect();
+        known.is_disturbed |= after.pointer("/spec/rotation/every").is_some();
+        known.overlap = known.overlap.into_iter().chain([overlap(after)]).min();
+        let (title, is_deleting) = (known.title(), known.is_deleting);
+        if by == Author::Operator
+            && let Some(before) = change.before
+            && others_finalizers(before) != others_finalizers(after)
+        {
+            self.report(
+                Rule::ForeignFinalizer,
+                format!("the operator changed the finalizers of others at {title}"),
+            );
+        }
         let was_ready = change.before.is_some_and(is_ready);
-        if by == Author::Operator && was_ready && !is_ready(after) && !known.is_deleting {
+        if by == Author::Operator && was_ready && !is_ready(after) && !is_deleting {
             self.stays_ready(uid, after);
         }
     }
@@ -243,10 +348,23 @@ impl Checks {
         }
         let Some(after) = change.after.filter(|after| is_managed(after)) else {
             self.secrets.remove(&place);
+            if by == Author::Other {
+                let of_place =
+                    |known: &&mut KnownServiceKey| (&known.namespace, &known.name) == (&place.0, &place.1);
+                self.service_keys.values_mut().filter(of_place).for_each(|known| known.is_disturbed = true);
+            }
             return;
         };
         let texts = texts(after);
+        let owner =
+            text(after, "/metadata/labels/servicekeys.dev~1owner-uid").and_then(|uid| uid.parse().ok());
+        self.see_stored(owner, &texts, by);
         if by == Author::Operator {
+            let count = count_within(self.written.entry(place.clone()).or_default(), HOUR);
+            if count > MOST_WRITTEN {
+                let what = format!("the operator wrote the Secret {title} {count} times within an hour");
+                self.report(Rule::NoStorm, what);
+            }
             for text in &texts {
                 if let Some(of) = self.issued.get(text).filter(|of| **of != place.0) {
                     let what = format!("the Secret {title} contains credentials of the namespace {of}");
@@ -255,6 +373,17 @@ impl Checks {
             }
         }
         self.secrets.insert(place, texts);
+    }
+
+    /// Sees the keys in a Secret.
+    fn see_stored(&mut self, owner: Option<Uuid>, texts: &BTreeSet<String>, by: Author) {
+        let Some(uid) = owner else { return };
+        let stored: Vec<_> = self.alive_of(uid).filter(|key| texts.contains(&key.secret)).cloned().collect();
+        let Some(owner) = self.service_keys.get_mut(&uid) else { return };
+        owner.is_disturbed |= by == Author::Other;
+        for (_, sequence) in stored.into_iter().filter_map(|key| key.mark) {
+            owner.stored.entry(sequence).or_insert_with(Instant::now);
+        }
     }
 
     /// Sees the keys of a remote side after a call or a change. `lists` says whether it can list its keys.
@@ -283,8 +412,15 @@ impl Checks {
                 self.alive.remove(&id);
                 match (by, key.mark) {
                     (Author::Operator, _) => self.key_revoked(&key),
-                    (Author::Other, Some((uid, _))) if !lists => drop(self.robbed.insert(uid)),
-                    (Author::Other, _) => {}
+                    (Author::Other, Some((uid, _))) => {
+                        if let Some(owner) = self.service_keys.get_mut(&uid) {
+                            owner.is_disturbed = true;
+                        }
+                        if !lists {
+                            self.robbed.insert(uid);
+                        }
+                    }
+                    (Author::Other, None) => {}
                 }
             }
         }
@@ -303,26 +439,29 @@ impl Checks {
             return self.report(Rule::FinalizerFirst, format!("the key {} has no owner", key.id));
         };
         let alive = self.alive_of(uid).count();
+        let replaced = |other: &SideKey| other.mark == Some((uid, sequence - 1)) && !other.secret.is_empty();
+        let has_replaced = sequence > 1 && self.alive_of(uid).any(replaced);
         let Some(owner) = self.service_keys.get_mut(&uid) else {
             return self
                 .report(Rule::FinalizerFirst, format!("the key {} has the unknown owner {uid}", key.id));
         };
         let title = owner.title();
-        let now = Instant::now();
-        owner.created.push_back(now);
-        for times in [&mut owner.created, &mut owner.changed] {
-            while times.front().is_some_and(|at| now - *at > HOUR) {
-                times.pop_front();
-            }
-        }
+        let is_needless = !owner.is_disturbed
+            && owner.created_from.get(&(sequence - 1)) == Some(&owner.inputs)
+            && !owner.replaces;
+        owner.created_from.insert(sequence, owner.inputs.clone());
+        let lately = count_within(&mut owner.created, HOUR);
+        forget_older(&mut owner.changed, HOUR);
         let most = MOST_CREATED + 2 * owner.changed.len();
-        let (lately, is_protected, is_released) =
-            (owner.created.len(), owner.has_finalizer && !owner.is_gone, owner.is_released);
+        let (is_protected, is_released) = (owner.has_finalizer && !owner.is_gone, owner.is_released);
         if !is_protected && !is_released {
             self.report(
                 Rule::FinalizerFirst,
                 format!("key {sequence} of {title} was created without a finalizer"),
             );
+        }
+        if has_replaced && is_needless {
+            self.report(Rule::NoNeedlessKey, format!("nothing required key {sequence} of {title}"));
         }
         if alive > MOST_KEYS {
             self.report(Rule::ThreeKeys, format!("{title} has {alive} keys"));
@@ -339,16 +478,32 @@ impl Checks {
         };
         let uid = self.heirs.get(&uid).copied().unwrap_or(uid);
         let Some(owner) = self.service_keys.get(&uid) else { return };
-        if owner.is_gone || owner.is_deleting || owner.replaces || key.secret.is_empty() {
+        if owner.is_gone || owner.is_deleting || key.secret.is_empty() {
             return;
         }
-        let title = owner.title();
+        let (title, replaces) = (owner.title(), owner.replaces);
+        let next = owner.stored.get(&(sequence + 1)).filter(|_| owner.stored.contains_key(&sequence));
+        let is_newest_but_one = !owner.created_from.contains_key(&(sequence + 2));
+        let is_early = next.is_some_and(|next| next.elapsed() + ROUNDING < owner.overlap.unwrap_or_default());
+        if is_early && is_newest_but_one && !replaces && !owner.is_disturbed && !self.has_jumped {
+            self.report(
+                Rule::Overlap,
+                format!("key {sequence} of {title} was revoked before its overlap was over"),
+            );
+        }
         let holder = self
             .secrets
             .iter()
             .find(|(_, texts)| texts.contains(&key.secret))
             .map(|(place, _)| place.clone());
-        if let Some((namespace, name)) = holder {
+        let Some((namespace, name)) = holder else { return };
+        if replaces {
+            let is_known = self.refused_since.is_some_and(|since| since.elapsed() > KNOWN_REFUSAL);
+            if is_known && !self.was_frozen_within(KNOWN_REFUSAL) {
+                let what = format!("key {sequence} of {title} was revoked while its Secret can't be written");
+                self.report(Rule::WritableFirst, what);
+            }
+        } else {
             let what = format!(
                 "key {sequence} of {title} was revoked, and the Secret {namespace}/{name} contains it"
             );
@@ -370,6 +525,12 @@ impl Checks {
     #[must_use]
     pub fn was_robbed(&self, uid: Uuid) -> bool {
         self.robbed.contains(&uid)
+    }
+
+    /// Whether a user chose that the keys of this owner outlive it, and the operator removed its finalizer itself.
+    #[must_use]
+    pub fn is_retained(&self, uid: Uuid) -> bool {
+        self.service_keys.get(&uid).is_some_and(|known| known.is_gone && known.retains && !known.is_released)
     }
 
     /// Whether the keys of this owner may outlive it.
@@ -429,6 +590,33 @@ pub fn text<'a>(object: &'a Value, path: &str) -> Option<&'a str> {
 fn contains(object: &Value, path: &str, wanted: &str) -> bool {
     let list = object.pointer(path).and_then(Value::as_array).into_iter().flatten();
     list.into_iter().any(|item| item.as_str() == Some(wanted))
+}
+
+/// Adds now to these times, and counts those that are not older than `period`.
+fn count_within(times: &mut VecDeque<Instant>, period: Duration) -> usize {
+    times.push_back(Instant::now());
+    forget_older(times, period);
+    times.len()
+}
+
+/// Removes the times that are older than `period`.
+fn forget_older(times: &mut VecDeque<Instant>, period: Duration) {
+    while times.front().is_some_and(|at| at.elapsed() > period) {
+        times.pop_front();
+    }
+}
+
+/// The overlap of a ServiceKey, which the actors write in minutes.
+fn overlap(key: &Value) -> Duration {
+    let minutes =
+        text(key, "/spec/rotation/overlap").and_then(|overlap| overlap.strip_suffix('m')?.parse().ok());
+    minutes.map_or(DEFAULT_OVERLAP, |minutes: u64| Duration::from_secs(60 * minutes))
+}
+
+/// The finalizers other than that of the operator.
+fn others_finalizers(object: &Value) -> BTreeSet<&str> {
+    let all = object.pointer("/metadata/finalizers").and_then(Value::as_array).into_iter().flatten();
+    all.filter_map(Value::as_str).filter(|finalizer| *finalizer != FINALIZER).collect()
 }
 
 /// Whether anything but the version differs.

@@ -16,6 +16,7 @@ mod entropy;
 mod journal;
 mod kubernetes;
 mod network;
+pub mod planted;
 mod process;
 mod report;
 mod run;

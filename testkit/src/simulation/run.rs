@@ -290,6 +290,13 @@ fn settled(world: &World) {
     for orphan in orphans {
         checks.report(Rule::NoOrphan, format!("nobody has {orphan}"));
     }
+    // A key that stays has lost its mark, so that no scan reports it as an orphan.
+    for key in world.sides.iter().flat_map(super::sides::Side::keys) {
+        if let Some((uid, sequence)) = key.mark.filter(|(uid, _)| checks.is_retained(*uid)) {
+            checks
+                .report(Rule::NoOrphan, format!("key {sequence} of the gone ServiceKey {uid} has its mark"));
+        }
+    }
     for uid in owners {
         let alive = checks.alive_of(uid).count();
         if alive > 1 && !checks.may_stay(uid) {

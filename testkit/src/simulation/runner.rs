@@ -18,13 +18,21 @@ use super::{Report, Settings};
 #[derive(Clone, Debug)]
 pub struct Runner {
     program: PathBuf,
+    variables: Vec<(String, String)>,
 }
 
 impl Runner {
     /// A runner with this program.
     #[must_use]
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into() }
+        Self { program: program.into(), variables: Vec::new() }
+    }
+
+    /// Sets an environment variable of each run.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Runs one seed.
@@ -38,6 +46,7 @@ impl Runner {
             let only: Vec<_> = only.iter().map(ToString::to_string).collect();
             command.args(["--only", &only.join(",")]);
         }
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         let output = command.stdin(Stdio::null()).output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         let report = text.lines().last().and_then(|line| serde_json::from_str(line).ok());

@@ -68,6 +68,13 @@ pub enum Action {
         /// The sequence that the forged mark names.
         sequence: u32,
     },
+    /// Another controller adds a finalizer of its own to a ServiceKey.
+    Guard {
+        /// The ServiceKey.
+        key: usize,
+        /// The time until it removes the finalizer.
+        lasts: Duration,
+    },
     /// A GitOps tool applies a ServiceKey again and again.
     Reapply {
         /// The ServiceKey.
@@ -182,7 +189,11 @@ pub fn draw(chance: &Chance, keys: usize, busy: Duration) -> Vec<Event> {
     for key in 0..keys {
         if chance.percent(85) {
             let variant = if chance.percent(60) { 0 } else { chance.below(VARIANTS) };
-            events.push(Event { at: chance.seconds(0..120), what: Action::Apply { key, variant } });
+            let at = chance.seconds(0..120);
+            events.push(Event { at, what: Action::Apply { key, variant } });
+            if chance.percent(30) {
+                events.push(Event { at, what: Action::Guard { key, lasts: chance.millis(20..1500) } });
+            }
         }
     }
     let busy = u32::try_from(busy.as_secs()).unwrap_or(u32::MAX);
@@ -228,9 +239,10 @@ fn action(chance: &Chance, kind: u32) -> Action {
         14 if chance.percent(30) => Action::DeleteNamespace { absent: chance.seconds(60..300) },
         14 | 15 => Action::Side {
             side,
-            change: match chance.below(4) {
+            change: match chance.below(5) {
                 0 => SideChange::RefuseLogin(chance.percent(50)),
                 1 => SideChange::Background(chance.percent(60)),
+                2 => SideChange::OneAtATime(chance.percent(80)),
                 _ => SideChange::LoseKey(usize::try_from(chance.below(4)).unwrap_or_default()),
             },
         },

@@ -71,6 +71,8 @@ pub enum SideChange {
     RefuseLogin(bool),
     /// Keys are created and deleted in the background, or at once.
     Background(bool),
+    /// Brokers refuse an operation while another one is under way at the same instance, or accept it.
+    OneAtATime(bool),
 }
 
 impl Side {
@@ -204,6 +206,8 @@ impl Side {
                 use cloud_foundry::Pace;
                 fake.change_pace(if background { Pace::looks(2) } else { Pace::at_once() });
             }
+            (SideFake::CloudFoundry(fake), SideChange::OneAtATime(one)) => fake.change_one_at_a_time(one),
+            (SideFake::Broker(_) | SideFake::IbmCloud(_), SideChange::OneAtATime(_)) => {}
             // It has no work in the background.
             (SideFake::IbmCloud(_), SideChange::Background(_)) => {}
         }

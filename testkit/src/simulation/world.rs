@@ -201,6 +201,7 @@ impl World {
             happened.remote_calls += 1;
             happened.remote_changes += u64::from(changes);
         });
+        self.checks().called(side, process.name(), changes);
         let answer = self.sides[side].call(request).await;
         self.journal.note(process.name(), what);
         self.see_side(side, Author::Operator);

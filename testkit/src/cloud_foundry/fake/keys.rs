@@ -57,6 +57,11 @@ impl FakeCloudFoundry {
         self.change(|side| side.state.pace = pace);
     }
 
+    /// Lets brokers refuse an operation while another one is under way at the same instance, or accept it.
+    pub fn change_one_at_a_time(&self, one_at_a_time: bool) {
+        self.change(|side| side.state.one_at_a_time = one_at_a_time);
+    }
+
     /// The work that is under way, oldest first.
     #[must_use]
     pub fn under_way(&self) -> Vec<UnderWay> {
