@@ -1,5 +1,5 @@
 //! The model behind a `kube::Client`, and what its owner controls. The comparison with the real server is in
-//! `tests/model_api_server.rs`.
+//! `testkit/tests/model_api_server/`.
 
 use std::{fs, path::Path};
 
