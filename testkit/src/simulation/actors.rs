@@ -169,6 +169,7 @@ impl Actors {
     pub fn make_peace(&mut self) {
         self.tasks.abort_all();
         self.world.end_trouble();
+        self.world.clock.correct();
         self.world.checks().refuse_secrets(false);
         for hook in ["mutate", "refuse"] {
             let _ = self.world.cluster.remove_hook(hook);
@@ -208,7 +209,7 @@ impl Actors {
         if !advice.starts_with("SecretConflict") {
             return;
         }
-        if advice.contains("delete that Secret") {
+        if ["delete that Secret", "delete the Secret"].iter().any(|words| advice.contains(words)) {
             self.send(Method::DELETE, &secret(&namespace, &name), None);
         } else if advice.contains("servicekeys.dev/abandon") {
             let patch = json!({"metadata": {"annotations": {"servicekeys.dev/abandon": "true"}}});

@@ -141,8 +141,8 @@ pub struct Checks {
     issued: BTreeMap<String, String>,
     /// The ServiceKeys that lost a key at a broker, which can't list its keys: nobody can notice.
     robbed: BTreeSet<Uuid>,
-    /// The texts in each Secret of the operator, by namespace and name.
-    secrets: BTreeMap<(String, String), BTreeSet<String>>,
+    /// The texts in each Secret of the operator, by namespace and name, and those of the current key alone.
+    secrets: BTreeMap<(String, String), [BTreeSet<String>; 2]>,
     /// When somebody else last wrote a Secret.
     touched: BTreeMap<(String, String), Instant>,
     /// The last writes of each Secret by the operator.
@@ -274,6 +274,7 @@ impl Checks {
         (known.namespace, known.name) = (namespace, name);
         let Some(after) = change.after else {
             known.is_gone = true;
+            known.is_released |= by == Author::Other && known.has_finalizer;
             let (title, may_stay) = (known.title(), known.retains || known.is_released);
             let left: Vec<_> = self.alive_of(uid).map(|key| key.id.clone()).collect();
             if !may_stay && !left.is_empty() {
@@ -320,7 +321,7 @@ impl Checks {
         let place = place(after);
         let is_touched = self.touched.get(&place).is_some_and(|at| at.elapsed() < REPAIR);
         let former = text(after, "/status/formerUid").and_then(|uid| Uuid::parse_str(uid).ok());
-        let Some(texts) = self.secrets.get(&place).filter(|_| !is_touched) else { return };
+        let Some([_, texts]) = self.secrets.get(&place).filter(|_| !is_touched) else { return };
         let works = [Some(uid), former]
             .into_iter()
             .flatten()
@@ -372,7 +373,8 @@ impl Checks {
                 }
             }
         }
-        self.secrets.insert(place, texts);
+        let current = current_texts(after);
+        self.secrets.insert(place, [texts, current]);
     }
 
     /// Sees the keys in a Secret.
@@ -494,7 +496,7 @@ impl Checks {
         let holder = self
             .secrets
             .iter()
-            .find(|(_, texts)| texts.contains(&key.secret))
+            .find(|(_, [texts, _])| texts.contains(&key.secret))
             .map(|(place, _)| place.clone());
         let Some((namespace, name)) = holder else { return };
         if replaces {
@@ -570,7 +572,18 @@ pub fn is_managed(object: &Value) -> bool {
 /// The decoded entries of a Secret.
 #[must_use]
 pub fn texts(secret: &Value) -> BTreeSet<String> {
+    decoded(secret, |_| true)
+}
+
+/// The same without those of the previous key.
+#[must_use]
+pub fn current_texts(secret: &Value) -> BTreeSet<String> {
+    decoded(secret, |entry| !entry.starts_with("previous."))
+}
+
+fn decoded(secret: &Value, is_wanted: impl Fn(&str) -> bool) -> BTreeSet<String> {
     let entries = secret.get("data").and_then(Value::as_object).into_iter().flatten();
+    let entries = entries.filter(|(entry, _)| is_wanted(entry));
     entries.filter_map(|(_, value)| String::from_utf8(STANDARD.decode(value.as_str()?).ok()?).ok()).collect()
 }
 

@@ -35,6 +35,8 @@ const SETTLING: Duration = Duration::from_secs(6000);
 const REST: Duration = Duration::from_secs(3600);
 /// The time between two looks of the cluster's controllers.
 const TENDING: Duration = Duration::from_secs(10);
+/// The looks until work in the background has ended.
+const WORK: u32 = 9;
 /// The looks between two bookmarks. A client gives up a watch that is silent for five minutes.
 const BOOKMARKS: u32 = 24;
 /// The interval of the checks of providers.
@@ -120,6 +122,9 @@ async fn simulate(settings: &Settings) -> Result<Outcome, String> {
             sleep(TENDING).await;
             tended.tend_cluster();
             turns += 1;
+            if turns % WORK == 0 {
+                tended.finish_work();
+            }
             if turns % BOOKMARKS == 0 {
                 tended.cluster.send_bookmarks();
             }
@@ -338,7 +343,7 @@ fn owners(key: &Value) -> Vec<Uuid> {
 fn holds_living_key(world: &World, key: &Value) -> bool {
     let (namespace, name) = place(key);
     let Some(secret) = world.cluster.object("secrets", Some(&namespace), &name) else { return false };
-    let texts = super::checks::texts(&secret);
+    let texts = super::checks::current_texts(&secret);
     let checks = world.checks();
     owners(key).into_iter().any(|uid| checks.alive_of(uid).any(|key| texts.contains(&key.secret)))
 }

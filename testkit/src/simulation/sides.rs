@@ -213,6 +213,15 @@ impl Side {
         }
     }
 
+    /// Ends the work that is under way, as time does. The fakes count polls instead.
+    pub fn finish_work(&self) {
+        match &self.fake {
+            SideFake::Broker(fake) => drop(fake.finish_all()),
+            SideFake::CloudFoundry(fake) => drop(fake.finish_all()),
+            SideFake::IbmCloud(_) => {}
+        }
+    }
+
     /// Ends the work that is under way, and forgets the faults. A fake that is dropped afterwards does not complain.
     ///
     /// # Errors

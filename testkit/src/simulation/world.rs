@@ -54,6 +54,11 @@ impl WorldClock {
         START.saturating_add(passed).unwrap_or(START)
     }
 
+    /// Corrects a clock that is behind. Until then, everything that waits for a time waits longer.
+    pub fn correct(&self) {
+        self.ahead.fetch_max(0, Ordering::SeqCst);
+    }
+
     /// Lets the clock jump.
     pub fn jump(&self, seconds: i64) {
         self.ahead.fetch_add(seconds, Ordering::SeqCst);
@@ -246,6 +251,14 @@ impl World {
         };
         self.see_cluster(Author::Other);
         answer
+    }
+
+    /// Ends the work of the remote sides in the background.
+    pub fn finish_work(&self) {
+        for (number, side) in self.sides.iter().enumerate() {
+            side.finish_work();
+            self.see_side(number, Author::Operator);
+        }
     }
 
     /// Lets the controllers of the cluster work.
