@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, ensure};
 use clap::Parser;
 use testkit::simulation::{
-    Report, Runner,
+    Report, Runner, Settings,
     planted::{PlantedBug, SWITCH, copy_sources},
 };
 
@@ -20,7 +20,7 @@ use testkit::simulation::{
 /// Each file in testkit/planted describes one bug: its title, the rules that it breaks, and the expressions that it
 /// replaces in src. This program copies the sources to target/planted/source, replaces these expressions by ones that
 /// check a switch, and builds `simulate` there once. Without a switch, the first seeds must break no rule. With the
-/// switch of a bug, a seed must break one of the bug's rules.
+/// switch of a bug, a seed must break one of the bug's rules, and break no rule without the switch.
 ///
 /// The exit code is 1 if a bug was not found, or if the copy breaks a rule without a bug.
 #[derive(Debug, Parser)]
@@ -72,9 +72,9 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    // All bugs, whatever was asked for: another selection needs no other build.
+    // The copy contains all bugs, so that another selection needs no other build.
     let program = build(workspace, &bugs, &options.profile)?;
-    if let Some(report) = first_failure(&Runner::new(&program), options.control)? {
+    if let Some(report) = first_failure(&Runner::new(&program), None, options.control)? {
         writeln!(stdout(), "without a planted bug, {}", describe(&report))?;
         return Ok(ExitCode::FAILURE);
     }
@@ -92,7 +92,7 @@ fn main() -> anyhow::Result<ExitCode> {
 fn search(bug: &PlantedBug, program: &Path, runs: u64) -> anyhow::Result<bool> {
     let began = Instant::now();
     let runner = Runner::new(program).with_variable(SWITCH, &bug.name);
-    let report = first_failure(&runner, runs)?;
+    let report = first_failure(&runner, Some(&Runner::new(program)), runs)?;
     let rule = report.as_ref().and_then(Report::broken_rule);
     let is_found = rule.is_some_and(|rule| bug.rules.contains(rule));
     let (rule, seeds) = match &report {
@@ -108,12 +108,18 @@ fn search(bug: &PlantedBug, program: &Path, runs: u64) -> anyhow::Result<bool> {
     Ok(is_found)
 }
 
-/// The report of the first seed that breaks a rule. Seeds before it have ended without one.
-fn first_failure(runner: &Runner, runs: u64) -> anyhow::Result<Option<Report>> {
+/// The report of the first seed that breaks a rule with the bug, and none with the runner `without` it. Each seed before
+/// it has been run.
+fn first_failure(runner: &Runner, without: Option<&Runner>, runs: u64) -> anyhow::Result<Option<Report>> {
     let mut first: Option<Report> = None;
+    let is_innocent = |seed| {
+        let settings = Settings { seed, ..Settings::default() };
+        without
+            .is_some_and(|without| without.run(&settings).is_ok_and(|report| !report.violations.is_empty()))
+    };
     let see = |report: Report| {
         let is_earlier = first.as_ref().is_none_or(|first| report.seed < first.seed);
-        if !report.violations.is_empty() && is_earlier {
+        if !report.violations.is_empty() && is_earlier && !is_innocent(report.seed) {
             first = Some(report);
         }
         first.is_none()

@@ -32,7 +32,7 @@ const REPAIR: Duration = Duration::from_secs(3600);
 /// The most writes of one Secret by the operator within an hour. Users and other writers cause fewer.
 const MOST_WRITTEN: usize = 400;
 /// The most calls to a remote side within a minute.
-const MOST_CALLS: usize = 1200;
+const MOST_CALLS: usize = 360;
 /// The longest time for which an effect may follow its decision, apart from pauses of the process.
 const IN_FLIGHT: Duration = Duration::from_secs(10);
 /// How much earlier an overlap may end, because times are full seconds.

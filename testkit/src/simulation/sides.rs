@@ -206,7 +206,13 @@ impl Side {
                 use cloud_foundry::Pace;
                 fake.change_pace(if background { Pace::looks(2) } else { Pace::at_once() });
             }
-            (SideFake::CloudFoundry(fake), SideChange::OneAtATime(one)) => fake.change_one_at_a_time(one),
+            (SideFake::CloudFoundry(fake), SideChange::OneAtATime(one)) => {
+                fake.change_one_at_a_time(one);
+                if one {
+                    // Nothing else is ever under way at a side that completes each operation at once.
+                    fake.change_pace(cloud_foundry::Pace::looks(2));
+                }
+            }
             (SideFake::Broker(_) | SideFake::IbmCloud(_), SideChange::OneAtATime(_)) => {}
             // It has no work in the background.
             (SideFake::IbmCloud(_), SideChange::Background(_)) => {}
