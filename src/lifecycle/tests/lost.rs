@@ -107,3 +107,22 @@ fn a_key_that_only_the_secret_names_is_confirmed_first(#[values(false, true)] ma
     observed.run.learn(Answer::Present(Found { sequence: fifth, id: "5".to_owned(), name: None }));
     assert!(matches!(decide(&observed), Step::Apply(KubernetesEffect::Record(_))), "{:?}", decide(&observed));
 }
+
+/// The broker created the next key and answered with a failure, and so does the revocation of that key. If the operator
+/// requested the key again at once, it would never end.
+#[test]
+fn a_key_that_can_not_be_revoked_is_not_requested_again_at_once() {
+    let second = Sequence::FIRST.next();
+    let mut observed = holding(key("before"));
+    observed.recorded.operation =
+        Some(Operation { stage: OperationStage::CleanUp { since: Some(now()) }, ..Operation::bind(second) });
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(second)));
+    let failure = Failure {
+        attempted: Attempted::Revoke,
+        class: ErrorClass::Transient,
+        message: "502".to_owned(),
+        retry_after: None,
+    };
+    observed.run.learn(Answer::Failed(failure));
+    assert!(matches!(decide(&observed), Step::Wait(_)), "{:?}", decide(&observed));
+}

@@ -137,8 +137,8 @@ pub struct Checks {
     /// The ids that keys have at brokers, by UID and sequence of the ServiceKey.
     derived: BTreeMap<String, (Uuid, u32)>,
     alive: BTreeMap<(usize, String), SideKey>,
-    /// The namespace of each secret text that a remote side ever created.
-    issued: BTreeMap<String, String>,
+    /// The ServiceKey of each secret text that a remote side ever created.
+    issued: BTreeMap<String, Uuid>,
     /// The ServiceKeys that lost a key at a broker, which can't list its keys: nobody can notice.
     robbed: BTreeSet<Uuid>,
     /// The texts in each Secret of the operator, by namespace and name, and those of the current key alone.
@@ -371,8 +371,10 @@ impl Checks {
                 self.report(Rule::NoStorm, what);
             }
             for text in &texts {
-                if let Some(of) = self.issued.get(text).filter(|of| **of != place.0) {
-                    let what = format!("the Secret {title} contains credentials of the namespace {of}");
+                // The providers permit restores, in which any namespace may continue with the keys of a lost one.
+                let owner = self.issued.get(text).and_then(|uid| self.service_keys.get(uid));
+                if let Some(of) = owner.filter(|of| of.namespace != place.0 && !of.is_gone) {
+                    let what = format!("the Secret {title} contains credentials of {}", of.title());
                     self.violations.push(Violation { rule: Rule::Isolation, what });
                 }
             }
@@ -433,9 +435,8 @@ impl Checks {
     }
 
     fn issue(&mut self, key: &SideKey) {
-        let owner = key.mark.and_then(|(uid, _)| self.service_keys.get(&uid));
-        if let Some(owner) = owner.filter(|_| !key.secret.is_empty()) {
-            self.issued.insert(key.secret.clone(), owner.namespace.clone());
+        if let Some((uid, _)) = key.mark.filter(|_| !key.secret.is_empty()) {
+            self.issued.insert(key.secret.clone(), uid);
         }
     }
 
