@@ -443,12 +443,14 @@ impl Actors {
             let (namespace, name) = super::checks::place(object);
             self.send(Method::DELETE, &secret(&namespace, &name), None);
         }
-        for secret in &secrets {
+        let is_deleting = |key: &&Value| text(key, "/metadata/deletionTimestamp").is_some();
+        let deleted: Vec<_> = keys.iter().filter(is_deleting).map(super::checks::place).collect();
+        for secret in secrets.iter().filter(|secret| !deleted.contains(&super::checks::place(secret))) {
             let namespace = super::checks::place(secret).0;
             let copy = json!({"metadata": backed_up(secret), "data": secret["data"], "type": secret["type"]});
             self.create(&format!("/api/v1/namespaces/{namespace}/secrets"), &copy);
         }
-        for key in keys.iter().filter(|key| text(key, "/metadata/deletionTimestamp").is_none()) {
+        for key in keys.iter().filter(|key| !is_deleting(key)) {
             let namespace = super::checks::place(key).0;
             let copy = json!({
                 "apiVersion": key["apiVersion"],

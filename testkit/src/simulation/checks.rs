@@ -24,11 +24,11 @@ const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The most keys of one ServiceKey that may be alive.
 const MOST_KEYS: usize = 3;
 /// The most keys that may be created for one ServiceKey within an hour, in addition to two for each change by a user.
-const MOST_CREATED: usize = 12;
+const MOST_CREATED: usize = 40;
 /// The period of [`MOST_CREATED`].
 const HOUR: Duration = Duration::from_secs(3600);
 /// A repair of a Secret that somebody else wrote takes this long at most, and `Ready` may be false meanwhile.
-const REPAIR: Duration = Duration::from_secs(900);
+const REPAIR: Duration = Duration::from_secs(3600);
 /// The most writes of one Secret by the operator within an hour. Users and other writers cause fewer.
 const MOST_WRITTEN: usize = 400;
 /// The most calls to a remote side within a minute.
@@ -178,8 +178,9 @@ struct KnownServiceKey {
     created: VecDeque<Instant>,
     /// The changes by users.
     changed: VecDeque<Instant>,
-    /// The fields that a key is created from, and those of each key.
+    /// The fields that a key is created from, when they last changed, and those of each key.
     inputs: Value,
+    edited: Option<Instant>,
     created_from: BTreeMap<u32, Value>,
     /// Keys are replaced by age, or somebody else touched a key or the Secret.
     is_disturbed: bool,
@@ -297,7 +298,10 @@ impl Checks {
         let is_stripped = had_finalizer && !known.has_finalizer && by == Author::Other;
         known.is_released |= is_abandoned || is_stripped;
         let fields = ["/spec/parameters", "/spec/instance", "/spec/providerRef", ROTATE];
-        known.inputs = fields.iter().map(|path| after.pointer(path).cloned().unwrap_or_default()).collect();
+        let inputs = fields.iter().map(|path| after.pointer(path).cloned().unwrap_or_default()).collect();
+        if known.inputs != inputs {
+            (known.inputs, known.edited) = (inputs, Some(Instant::now()));
+        }
         known.is_disturbed |= after.pointer("/spec/rotation/every").is_some();
         known.overlap = known.overlap.into_iter().chain([overlap(after)]).min();
         let (title, is_deleting) = (known.title(), known.is_deleting);
@@ -448,7 +452,9 @@ impl Checks {
                 .report(Rule::FinalizerFirst, format!("the key {} has the unknown owner {uid}", key.id));
         };
         let title = owner.title();
+        let is_edited = owner.edited.is_some_and(|edited| edited.elapsed() < IN_FLIGHT);
         let is_needless = !owner.is_disturbed
+            && !is_edited
             && owner.created_from.get(&(sequence - 1)) == Some(&owner.inputs)
             && !owner.replaces;
         owner.created_from.insert(sequence, owner.inputs.clone());
@@ -478,7 +484,8 @@ impl Checks {
         let Some((uid, sequence)) = key.mark else {
             return self.report(Rule::Isolation, format!("the key {} of nobody was revoked", key.id));
         };
-        let uid = self.heirs.get(&uid).copied().unwrap_or(uid);
+        let heir = self.heirs.get(&uid).copied();
+        let uid = heir.unwrap_or(uid);
         let Some(owner) = self.service_keys.get(&uid) else { return };
         if owner.is_gone || owner.is_deleting || key.secret.is_empty() {
             return;
@@ -499,6 +506,11 @@ impl Checks {
             .find(|(_, [texts, _])| texts.contains(&key.secret))
             .map(|(place, _)| place.clone());
         let Some((namespace, name)) = holder else { return };
+        // The marks of the Secret are all that a restored ServiceKey knows of its keys.
+        let place = (namespace.clone(), name.clone());
+        if heir.is_some() && self.touched.get(&place).is_some_and(|at| at.elapsed() < REPAIR) {
+            return;
+        }
         if replaces {
             let is_known = self.refused_since.is_some_and(|since| since.elapsed() > KNOWN_REFUSAL);
             if is_known && !self.was_frozen_within(KNOWN_REFUSAL) {
