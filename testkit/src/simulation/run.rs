@@ -122,10 +122,10 @@ async fn simulate(settings: &Settings) -> Result<Outcome, String> {
             sleep(TENDING).await;
             tended.tend_cluster();
             turns += 1;
-            if turns % WORK == 0 {
+            if turns.is_multiple_of(WORK) {
                 tended.finish_work();
             }
-            if turns % BOOKMARKS == 0 {
+            if turns.is_multiple_of(BOOKMARKS) {
                 tended.cluster.send_bookmarks();
             }
         }
