@@ -143,11 +143,13 @@ async fn simulate(settings: &Settings) -> Result<Outcome, String> {
     if world.checks().violations().is_empty() {
         world.journal.note("event", "the trouble ends");
         actors.make_peace();
+        let leaving = leaving(&world);
         // A namespace that was being deleted is gone some time later, and its providers with it.
         for _ in 0..4 {
             sleep(SETTLING / 8).await;
             actors.make_peace();
         }
+        have_left(&world, &leaving);
         sleep(SETTLING / 2).await;
         settled(&world);
         let calm = world.happenings();
@@ -262,6 +264,25 @@ fn options() -> Options {
         service_account_token: PathBuf::new(),
         ibm_cloud_settling: Duration::from_secs(12),
         secrets: Restrictions::default(),
+    }
+}
+
+/// The UIDs of the ServiceKeys that are being deleted.
+fn leaving(world: &World) -> BTreeSet<String> {
+    let keys = world.cluster.objects("servicekeys");
+    let leaving = keys.iter().filter(|key| text(key, "/metadata/deletionTimestamp").is_some());
+    leaving.filter_map(|key| text(key, "/metadata/uid").map(str::to_owned)).collect()
+}
+
+/// Checks that deletions which began in the trouble have ended before the hour after which the operator gives up any
+/// work of a remote side.
+fn have_left(world: &World, expected: &BTreeSet<String>) {
+    for key in world.cluster.objects("servicekeys") {
+        if text(&key, "/metadata/uid").is_some_and(|uid| expected.contains(uid)) {
+            let (namespace, name) = place(&key);
+            let what = format!("{namespace}/{name} is being deleted for too long: {}", ready(&key));
+            world.checks().report(Rule::Settles, what);
+        }
     }
 }
 
