@@ -143,6 +143,8 @@ pub struct Checks {
     robbed: BTreeSet<Uuid>,
     /// The texts in each Secret of the operator, by namespace and name, and those of the current key alone.
     secrets: BTreeMap<(String, String), [BTreeSet<String>; 2]>,
+    /// The Secrets of a backup that the operator has not taken up. Nothing proves that they are its own.
+    backups: BTreeSet<(String, String)>,
     /// When somebody else last wrote a Secret.
     touched: BTreeMap<(String, String), Instant>,
     /// The last writes of each Secret by the operator.
@@ -344,6 +346,11 @@ impl Checks {
         if by == Author::Other {
             self.touched.insert(place.clone(), Instant::now());
         }
+        if by == Author::Operator || change.after.is_none() {
+            self.backups.remove(&place);
+        } else if change.before.is_none() {
+            self.backups.insert(place.clone());
+        }
         if by == Author::Operator
             && let Some(before) = change.before
             && text(before, "/metadata/labels/example.com~1foreign").is_some()
@@ -534,6 +541,12 @@ impl Checks {
     /// All living keys.
     pub fn alive(&self) -> impl Iterator<Item = &SideKey> {
         self.alive.values()
+    }
+
+    /// Whether a Secret is from a backup, and the operator has not taken it up.
+    #[must_use]
+    pub fn is_from_backup(&self, place: &(String, String)) -> bool {
+        self.backups.contains(place)
     }
 
     /// Whether a key of this owner disappeared without a trace.

@@ -331,7 +331,8 @@ fn settled(world: &World) {
     }
     for secret in world.cluster.objects("secrets").iter().filter(|secret| is_managed(secret)) {
         let owner = text(secret, "/metadata/labels/servicekeys.dev~1owner-uid").unwrap_or_default();
-        if !keys.iter().any(|key| text(key, "/metadata/uid") == Some(owner)) {
+        let is_owned = keys.iter().any(|key| text(key, "/metadata/uid") == Some(owner));
+        if !is_owned && !checks.is_from_backup(&place(secret)) {
             let (namespace, name) = place(secret);
             checks.report(Rule::NoStraySecret, format!("the Secret {namespace}/{name} has no ServiceKey"));
         }
