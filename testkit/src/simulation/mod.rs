@@ -5,7 +5,7 @@
 //! that loses, delays and spoils requests. Actors with a will of their own apply, edit, attack, and break things. One
 //! seed determines every choice, so a run can be repeated.
 //!
-//! The [checks](checks) see each effect at once, whoever caused it. At the end the trouble stops. Then the world has to
+//! The [`checks`] see each effect at once, whoever caused it. At the end the trouble stops. Then the world has to
 //! settle, and to stay at rest.
 
 pub mod actors;
