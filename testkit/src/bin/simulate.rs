@@ -107,7 +107,7 @@ fn many(
     let see = |report: Report| {
         total.add(&report);
         if shows_progress && total.runs % 20 == 0 {
-            // Progress that can't be shown is no reason to stop.
+            // The runs go on if the terminal is gone.
             let _ = write!(stderr(), "\r{} runs, {} failures", total.runs, total.failures);
         }
         if !report.violations.is_empty() {

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     api_server::{Call, Verb},
-    checks::{Author, text},
+    checks::{self, Author, text},
     process::Process,
     script::Action,
     sides::SideChange,
@@ -42,7 +42,7 @@ pub struct Actors {
     plan: Plan,
     /// The processes of the operator that run now, by replica.
     processes: Arc<Mutex<Vec<Process>>>,
-    /// What goes on beside: second writers, and what ends after a time.
+    /// The second writers, and the ends of what lasts for a time.
     tasks: JoinSet<()>,
 }
 
@@ -187,7 +187,7 @@ impl Actors {
         }
         self.offer_providers();
         for object in self.world.cluster.objects("servicekeys") {
-            let (namespace, name) = super::checks::place(&object);
+            let (namespace, name) = checks::place(&object);
             self.remove_guard(&namespace, &name);
             let patch = json!({"spec": {"suspend": false, "rotation": null}});
             self.merge(&service_key(&namespace, &name), &patch);
@@ -204,8 +204,8 @@ impl Actors {
 
     /// Does what the condition of a ServiceKey tells its user to do.
     fn follow_advice(&self, object: &Value) {
-        let (namespace, name) = super::checks::place(object);
-        let advice = super::checks::ready(object);
+        let (namespace, name) = checks::place(object);
+        let advice = checks::ready(object);
         if !advice.starts_with("SecretConflict") {
             return;
         }
@@ -251,12 +251,7 @@ impl Actors {
             found["spec"] = spec;
             self.send(Method::PUT, &place, Some(&found));
         } else {
-            let key = json!({
-                "apiVersion": "servicekeys.dev/v1alpha1",
-                "kind": "ServiceKey",
-                "metadata": {"name": name},
-                "spec": spec,
-            });
+            let key = custom("ServiceKey", json!({"name": name}), spec);
             self.create(&format!("{API}/namespaces/{namespace}/servicekeys"), &key);
         }
     }
@@ -305,24 +300,14 @@ impl Actors {
 
     fn create_provider(&self, side: usize) {
         let of = &self.world.sides[side];
-        let (name, mut spec) = (of.name.clone(), of.provider_spec());
+        let mut spec = of.provider_spec();
         if self.plan.is_shared[side] {
             spec["allowedNamespaces"] = json!({"selector": {}});
             spec["rules"] = json!([{"restore": "Allow"}]);
-            let provider = json!({
-                "apiVersion": "servicekeys.dev/v1alpha1",
-                "kind": "ClusterKeyProvider",
-                "metadata": {"name": name},
-                "spec": spec,
-            });
+            let provider = custom("ClusterKeyProvider", json!({"name": of.name}), spec);
             self.create(&format!("{API}/clusterkeyproviders"), &provider);
         } else {
-            let provider = json!({
-                "apiVersion": "servicekeys.dev/v1alpha1",
-                "kind": "KeyProvider",
-                "metadata": {"name": name},
-                "spec": spec,
-            });
+            let provider = custom("KeyProvider", json!({"name": of.name}), spec);
             for namespace in TENANTS {
                 self.create(&format!("{API}/namespaces/{namespace}/keyproviders"), &provider);
             }
@@ -433,41 +418,35 @@ impl Actors {
         }
         let keys = self.world.cluster.objects("servicekeys");
         let secrets = self.world.cluster.objects("secrets");
-        let secrets: Vec<_> = secrets.into_iter().filter(super::checks::is_managed).collect();
+        let secrets: Vec<_> = secrets.into_iter().filter(checks::is_managed).collect();
         for key in &keys {
-            let (namespace, name) = super::checks::place(key);
+            let (namespace, name) = checks::place(key);
             self.merge(&service_key(&namespace, &name), &json!({"metadata": {"finalizers": null}}));
             self.send(Method::DELETE, &service_key(&namespace, &name), None);
         }
         for object in &secrets {
-            let (namespace, name) = super::checks::place(object);
+            let (namespace, name) = checks::place(object);
             self.send(Method::DELETE, &secret(&namespace, &name), None);
         }
         let is_deleting = |key: &&Value| text(key, "/metadata/deletionTimestamp").is_some();
-        let deleted: Vec<_> = keys.iter().filter(is_deleting).map(super::checks::place).collect();
-        for secret in secrets.iter().filter(|secret| !deleted.contains(&super::checks::place(secret))) {
-            let namespace = super::checks::place(secret).0;
+        let deleted: Vec<_> = keys.iter().filter(is_deleting).map(checks::place).collect();
+        for secret in secrets.iter().filter(|secret| !deleted.contains(&checks::place(secret))) {
+            let namespace = checks::place(secret).0;
             let copy = json!({"metadata": backed_up(secret), "data": secret["data"], "type": secret["type"]});
             self.create(&format!("/api/v1/namespaces/{namespace}/secrets"), &copy);
         }
         for key in keys.iter().filter(|key| !is_deleting(key)) {
-            let namespace = super::checks::place(key).0;
-            let copy = json!({
-                "apiVersion": key["apiVersion"],
-                "kind": key["kind"],
-                "metadata": backed_up(key),
-                "spec": key["spec"],
-            });
+            let namespace = checks::place(key).0;
+            let copy = custom("ServiceKey", backed_up(key), key["spec"].clone());
             self.create(&format!("{API}/namespaces/{namespace}/servicekeys"), &copy);
         }
     }
 
     fn mutate_for(&mut self, lasts: Duration) {
-        let is_secret = |resource: &str| resource == "secrets";
         self.world.cluster.add_mutating_hook(
             "mutate",
             Arc::new(move |review, object| {
-                if is_secret(review.resource) {
+                if review.resource == "secrets" {
                     object["metadata"]["labels"]["policy.example.com/seen"] = "yes".into();
                 }
             }),
@@ -530,6 +509,11 @@ impl std::fmt::Debug for Actors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Actors").field("plan", &self.plan).finish_non_exhaustive()
     }
+}
+
+/// An object of one of the operator's own kinds.
+fn custom(kind: &str, metadata: Value, spec: Value) -> Value {
+    json!({"apiVersion": "servicekeys.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
 }
 
 fn service_key(namespace: &str, name: &str) -> String {

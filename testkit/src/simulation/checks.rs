@@ -1,5 +1,5 @@
-//! What must hold at every step. The checks see each change of the cluster and of the remote sides right after it
-//! happened, and know who caused it. They never read what the operator knows, apart from the objects that it wrote.
+//! The rules that hold at every step. The checks see each change of the cluster and of the remote sides right after it
+//! happened, and know its author. They read only the objects that the operator wrote, and nothing of its memory.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -9,17 +9,11 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
+use servicekey_operator::api::marks::{ABANDON_ANNOTATION, FINALIZER, MANAGED_BY, MANAGED_BY_LABEL};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::sides::SideKey;
-
-/// The finalizer of ServiceKeys.
-const FINALIZER: &str = "servicekeys.dev/finalizer";
-/// The annotation by which a user gives up the keys of a ServiceKey.
-const ABANDON: &str = "servicekeys.dev/abandon";
-/// The label on each Secret of the operator.
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// The most keys of one ServiceKey that may be alive.
 const MOST_KEYS: usize = 3;
@@ -27,7 +21,7 @@ const MOST_KEYS: usize = 3;
 const MOST_CREATED: usize = 40;
 /// The period of [`MOST_CREATED`].
 const HOUR: Duration = Duration::from_secs(3600);
-/// A repair of a Secret that somebody else wrote takes this long at most, and `Ready` may be false meanwhile.
+/// The longest time in which the operator repairs a Secret that another writer changed. `Ready` may be false meanwhile.
 const REPAIR: Duration = Duration::from_secs(3600);
 /// The most writes of one Secret by the operator within an hour. Users and other writers cause fewer.
 const MOST_WRITTEN: usize = 400;
@@ -119,7 +113,7 @@ pub struct ClusterChange<'a> {
     pub after: Option<&'a Value>,
 }
 
-/// Who caused a change.
+/// The author of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Author {
     /// A process of the operator.
@@ -139,13 +133,13 @@ pub struct Checks {
     alive: BTreeMap<(usize, String), SideKey>,
     /// The ServiceKey of each secret text that a remote side ever created.
     issued: BTreeMap<String, Uuid>,
-    /// The ServiceKeys that lost a key at a broker, which can't list its keys: nobody can notice.
+    /// The ServiceKeys that lost a key at a broker. A broker can't list its keys, so the operator can't notice the loss.
     robbed: BTreeSet<Uuid>,
     /// The texts in each Secret of the operator, by namespace and name, and those of the current key alone.
     secrets: BTreeMap<(String, String), [BTreeSet<String>; 2]>,
     /// The Secrets of a backup that the operator has not taken up. Nothing proves that they are its own.
     backups: BTreeSet<(String, String)>,
-    /// When somebody else last wrote a Secret.
+    /// When another writer last changed each Secret.
     touched: BTreeMap<(String, String), Instant>,
     /// The last writes of each Secret by the operator.
     written: BTreeMap<(String, String), VecDeque<Instant>>,
@@ -296,7 +290,8 @@ impl Checks {
         known.is_deleting = after.pointer("/metadata/deletionTimestamp").is_some();
         known.retains |= text(after, "/spec/deletionPolicy") == Some("Retain");
         known.replaces |= text(after, "/spec/rotation/strategy") == Some("Replace");
-        let is_abandoned = after.pointer("/metadata/annotations").and_then(|all| all.get(ABANDON)).is_some();
+        let is_abandoned =
+            after.pointer("/metadata/annotations").and_then(|all| all.get(ABANDON_ANNOTATION)).is_some();
         let is_stripped = had_finalizer && !known.has_finalizer && by == Author::Other;
         known.is_released |= is_abandoned || is_stripped;
         let fields = ["/spec/parameters", "/spec/instance", "/spec/providerRef", ROTATE];
@@ -591,8 +586,8 @@ pub fn ready(object: &Value) -> String {
 /// Whether an object was created by the operator.
 #[must_use]
 pub fn is_managed(object: &Value) -> bool {
-    let label = object.pointer("/metadata/labels").and_then(|labels| labels.get(MANAGED_BY));
-    label.and_then(Value::as_str) == Some("servicekey-operator")
+    let label = object.pointer("/metadata/labels").and_then(|labels| labels.get(MANAGED_BY_LABEL));
+    label.and_then(Value::as_str) == Some(MANAGED_BY)
 }
 
 /// The decoded entries of a Secret.

@@ -76,7 +76,8 @@ pub struct Outcome {
 
 /// Runs the operator in the world of a seed.
 ///
-/// Two runs of one seed are equal only if each has a process of its own, which [`seeded_entropy`] has seeded.
+/// Two runs of one seed are equal only if each has a process of its own, which first called
+/// [`seed_process`](super::seed_process).
 ///
 /// # Errors
 /// The world can't be built.

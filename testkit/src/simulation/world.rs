@@ -90,8 +90,7 @@ pub struct World {
     pub clock: WorldClock,
     /// The record of the run.
     pub journal: Journal,
-    /// The checks.
-    pub checks: Mutex<Checks>,
+    checks: Mutex<Checks>,
     chance: Chance,
     troubles: Mutex<Vec<Troubles>>,
     cluster_troubles: Mutex<Troubles>,
