@@ -82,12 +82,8 @@ pub(super) struct Intact<'a> {
 }
 
 impl<'a> Intact<'a> {
-    /// Whether the status does not explain the key in the Secret, and the remote side can confirm it.
     fn is_only_claimed(&self) -> bool {
-        let Self { observed, key } = self;
-        let is_stored = observed.run.stored.as_ref().is_some_and(|stored| stored.sequence == key.sequence);
-        let is_explained = observed.recorded.explains(key.sequence) || is_stored;
-        !is_explained && !observed.run.has_seen(key.sequence)
+        self.observed.is_only_claimed(self.key)
     }
 
     fn is_gone(&self) -> bool {

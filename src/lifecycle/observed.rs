@@ -73,6 +73,13 @@ impl Observed {
         }
     }
 
+    /// Whether only the Secret names this key of its own: neither the status nor this process explains it, and the
+    /// remote side has not shown it yet.
+    pub(super) fn is_only_claimed(&self, key: &KeyRecord) -> bool {
+        let is_stored = self.run.stored.as_ref().is_some_and(|stored| stored.sequence == key.sequence);
+        !self.recorded.explains(key.sequence) && !is_stored && !self.run.has_seen(key.sequence)
+    }
+
     /// Whether this effect repairs the Secret of a known key, with the same credentials or with those of the next key.
     /// Requests before the write are not part of the repair: a failure of theirs has its own backoff.
     #[must_use]

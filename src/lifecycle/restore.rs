@@ -33,6 +33,8 @@ decisions! {
     wait_for_spec,
     /// The remote side can't be called, or the provider permits no key.
     wait_for_provider,
+    /// Every user who may edit the Secret can name a key in it. The remote side has to show that key first.
+    confirm_claimed_key,
     /// A quota or a policy may refuse the Secret. The operator finds out before it creates a first key.
     rehearse_secret,
     /// The cache contains only Secrets of the operator, so the operator looks by name for one of another owner.
@@ -115,6 +117,11 @@ fn wait_for_spec(observed: &Observed) -> Option<Step> {
 fn wait_for_provider(observed: &Observed) -> Option<Step> {
     let problem = observed.provider.obstacle()?;
     Some(Step::Wait(report::waiting(observed, problem)))
+}
+
+fn confirm_claimed_key(observed: &Observed) -> Option<Step> {
+    let key = observed.secret.key().filter(|key| observed.is_only_claimed(key))?;
+    Some(Step::Execute(RemoteEffect::Confirm(key.sequence)))
 }
 
 /// Whether a known key was created, or may have been.

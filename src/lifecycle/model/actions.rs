@@ -58,7 +58,7 @@ impl Model for Exploration {
                 actions.push(Action::Abandon);
             }
             actions.push(Action::ChangeInputs);
-            actions.extend(state.forgeries().map(Action::ForgeMarks));
+            actions.extend(state.forgeries());
             if matches!(state.life, Life::Wavering | Life::Outsider) {
                 actions.extend([Action::Retain, Action::Suspend]);
                 return;
@@ -182,17 +182,19 @@ impl ModelState {
         fates.iter().copied()
     }
 
-    /// The numbers that a forger may write into the Secret. If ids are derived, the operator believes a claim that is
-    /// possible, and the claim harms no other ServiceKey. Such claims are left out.
-    fn forgeries(&self) -> impl Iterator<Item = Sequence> + use<> {
+    /// The marks that a forger may write into the Secret: of a key that does not exist.
+    fn forgeries(&self) -> impl Iterator<Item = Action> + use<> {
         let forges = matches!(self.life, Life::Forged | Life::ForgedAndFound | Life::Outsider);
         let claimed = match &self.secret {
-            Some(Stored::Ours { key: Some(key), damaged: false, .. }) if forges => Some(key.sequence),
+            Some(Stored::Ours { key: Some(key), .. }) if forges => Some(key.sequence),
             _ => None,
         };
-        let leaps = if self.life == Life::Forged { [u32::MAX; 2] } else { [2, u32::MAX] };
+        let forge = |claimed: Sequence, leap: u32, damages: bool| Action::ForgeMarks {
+            claimed: Sequence::new(claimed.number().saturating_add(leap)).unwrap(),
+            damages,
+        };
         claimed.into_iter().flat_map(move |claimed| {
-            leaps.map(|leap| Sequence::new(claimed.number().saturating_add(leap)).unwrap())
+            [(2, false), (2, true), (u32::MAX, false)].map(|(leap, damages)| forge(claimed, leap, damages))
         })
     }
 
@@ -212,11 +214,14 @@ impl ModelState {
                 Action::DeleteSecret | Action::RemoveForeignSecret => self.secret = None,
                 Action::PlaceForeignSecret => self.secret = Some(Stored::Foreign),
                 Action::DamageSecret | Action::DamageMarks => {
-                    if let Some(Stored::Ours { key, previous, damaged, flaw }) = &mut self.secret {
+                    if let Some(Stored::Ours { key, credentials, previous, damaged, flaw }) = &mut self.secret
+                    {
+                        let keeps_marks = action == Action::DamageSecret;
                         *flaw = None;
                         *damaged = true;
-                        *key = key.take().filter(|_| action == Action::DamageSecret);
-                        *previous = previous.filter(|_| action == Action::DamageSecret);
+                        *key = key.take().filter(|_| keeps_marks);
+                        *previous = previous.filter(|_| keeps_marks);
+                        *credentials = None;
                     }
                 }
                 Action::Mar(how) => {
@@ -224,9 +229,14 @@ impl ModelState {
                         *flaw = Some(how);
                     }
                 }
-                Action::ForgeMarks(claimed) => {
-                    if let Some(Stored::Ours { key: Some(key), .. }) = &mut self.secret {
+                Action::ForgeMarks { claimed, damages } => {
+                    let recorded = self.recorded.key.as_ref().map(|key| key.sequence);
+                    if let Some(Stored::Ours { key: Some(key), credentials, damaged, .. }) = &mut self.secret
+                    {
+                        // Before the status names a key, only the marks show which one the Secret contains.
+                        *credentials = credentials.filter(|stored| Some(*stored) == recorded);
                         **key = KeyRecord { sequence: claimed, ..KeyRecord::clone(key) }.into();
+                        *damaged |= damages;
                     }
                 }
                 _ => unreachable!("{action:?} is not an edit"),

@@ -69,7 +69,15 @@ struct Object {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Stored {
     Foreign,
-    Ours { key: Option<Box<Claim>>, previous: Option<Sequence>, damaged: bool, flaw: Option<Flaw> },
+    Ours {
+        /// The key that the marks name.
+        key: Option<Box<Claim>>,
+        /// The key whose credentials the Secret contains.
+        credentials: Option<Sequence>,
+        previous: Option<Sequence>,
+        damaged: bool,
+        flaw: Option<Flaw>,
+    },
 }
 
 /// The operator's memory, which a crash loses.
@@ -123,7 +131,11 @@ enum Action {
     /// Another writer changes metadata, or the user wants other templates.
     Mar(Flaw),
     /// The Secret's marks name the key of this number.
-    ForgeMarks(Sequence),
+    ForgeMarks {
+        claimed: Sequence,
+        /// Whether the marks do not fit the entries, which stay as they are.
+        damages: bool,
+    },
     PlaceForeignSecret,
     RemoveForeignSecret,
     ProviderBecomes(ModelProvider),
@@ -180,8 +192,13 @@ impl ModelState {
             plan_ids: None,
             same_credentials: false,
         };
-        let forged =
-            Stored::Ours { key: Some(Box::new(forged.into())), previous: None, damaged: false, flaw: None };
+        let forged = Stored::Ours {
+            key: Some(Box::new(forged.into())),
+            credentials: None,
+            previous: None,
+            damaged: false,
+            flaw: None,
+        };
         Self {
             object: Some(Object { finalizer: is_outsider, ..Object::default() }),
             recorded: Recorded::default(),
@@ -291,7 +308,7 @@ impl ModelState {
             Some(Stored::Foreign) => {
                 SecretView::Foreign { holder: "a Secret that does not belong to a ServiceKey".to_owned() }
             }
-            Some(Stored::Ours { key: Some(key), previous, damaged: false, flaw }) => {
+            Some(Stored::Ours { key: Some(key), previous, damaged: false, flaw, .. }) => {
                 SecretView::Intact { key: Claim::clone(key), previous: *previous, flaw: *flaw }
             }
             Some(Stored::Ours { key, previous, .. }) => {

@@ -175,8 +175,8 @@ impl ModelState {
     }
 
     pub(super) fn holds(&self, sequence: Sequence) -> bool {
-        let Some(Stored::Ours { key: Some(key), damaged: false, .. }) = &self.secret else { return false };
-        key.sequence == sequence
+        let Some(Stored::Ours { credentials, .. }) = &self.secret else { return false };
+        *credentials == Some(sequence)
     }
 
     fn holds_besides(&self, sequence: Sequence) -> bool {
@@ -200,8 +200,13 @@ impl ModelState {
         let untouched = matches!(self.secret, Some(Stored::Ours { damaged: false, .. }));
         let previous = previous.filter(|_| untouched);
         let claim = Claim::from(key.clone());
-        self.secret =
-            Some(Stored::Ours { key: Some(Box::new(claim.clone())), previous, damaged: false, flaw: None });
+        self.secret = Some(Stored::Ours {
+            key: Some(Box::new(claim.clone())),
+            credentials: Some(claim.sequence),
+            previous,
+            damaged: false,
+            flaw: None,
+        });
         self.process.view = SecretView::Intact { key: claim, previous, flaw: None };
         self.process.run.learn(Answer::Stored(key));
     }

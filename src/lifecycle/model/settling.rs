@@ -149,7 +149,7 @@ impl ModelState {
         }
         match &self.secret {
             Some(Stored::Foreign) => Ok(()),
-            Some(Stored::Ours { key: Some(key), previous: None, damaged: false, flaw: None }) => {
+            Some(Stored::Ours { key: Some(key), previous: None, damaged: false, flaw: None, .. }) => {
                 let only = BTreeMap::from([(key.sequence, object.inputs)]);
                 if self.remote != only {
                     return complaint("the remote side has other keys than the current one");

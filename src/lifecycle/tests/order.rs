@@ -121,6 +121,14 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
             }),
         ),
         (restore, "wait_for_spec", with(asking(), |observed| observed.desired.problem = Some(problem()))),
+        (
+            restore,
+            "confirm_claimed_key",
+            with(holding(key("now")), |observed| {
+                let claimed = KeyRecord { sequence: sequence(3), ..key("now") };
+                observed.secret = SecretView::Damaged { key: Some(claimed), previous: None };
+            }),
+        ),
         (restore, "wait_for_contested_secret", Observed { repair_from: Some(at(8)), ..asking() }),
         (
             restore,
@@ -129,6 +137,24 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
                 observed.secret = SecretView::Absent;
                 observed.desired.rotation.revokes_first = true;
                 observed.desired.inputs = "now+1".into();
+            }),
+        ),
+        (
+            restore,
+            "replace_first_key",
+            with(asking(), |observed| {
+                observed.secret = SecretView::Damaged { key: None, previous: None };
+                observed.run.conflicting = Some(Sequence::FIRST);
+            }),
+        ),
+        (
+            maintain,
+            "wait_for_failed_write",
+            with(holding(key("now")), |observed| {
+                let next = Sequence::FIRST.next();
+                observed.recorded.operation = Some(Operation::bind(next));
+                observed.run.in_hand = Some(KeyRecord { sequence: next, ..key("now") });
+                observed.run.failure = Some(failure(Attempted::Store));
             }),
         ),
         (restore, "revoke_oldest_key", lost_with_two_before()),
