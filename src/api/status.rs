@@ -186,8 +186,9 @@ pub struct PlanIdsStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OperationStatus {
-    /// `Bind` creates the key, `Unbind` revokes it. `CleanUp` revokes a key that a bind with an unknown outcome may
-    /// have created. `RevokeFirst` revokes the current key before this one is created.
+    /// `Bind` creates the key, `Unbind` revokes it. `CleanUp` revokes a key before it is created again, because the
+    /// outcome of a bind is unknown, or the key is of no use. `RevokeFirst` revokes the current key before this one is
+    /// created.
     pub kind: OperationStatusKind,
     /// Number of the key that the operation is for.
     #[schemars(range(min = 1))]
@@ -197,7 +198,7 @@ pub struct OperationStatus {
     #[schemars(length(max = 10000))]
     pub token: Option<String>,
     /// When the remote side accepted the operation, if it completes it asynchronously. For a `CleanUp`, when the
-    /// outcome of the bind became unknown.
+    /// outcome of the bind became unknown, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
     /// Digest of the fields of the spec that the key is created from, if the remote side completes the operation
@@ -216,7 +217,7 @@ pub enum OperationStatusKind {
     Bind,
     /// A key is being revoked.
     Unbind,
-    /// A key that a bind with an unknown outcome may have created is being revoked.
+    /// A key is revoked before it is created again.
     CleanUp,
     /// The current key is revoked before the next one is created.
     RevokeFirst,

@@ -3,7 +3,7 @@
 use super::{
     Attempted, ErrorClass, Failure, Observed, Operation, PlanIds, PlanView, Recorded, RemoteEffect,
     RemoteOperation, Sequence, Step,
-    operation::pending_operation,
+    operation::{late_revocation_until, pending_operation},
     order::decisions,
     report,
     revoke::{follow, unbind},
@@ -34,6 +34,8 @@ decisions! {
     wait_for_definitions,
     /// Catalogs change, so the operator records the ids before it creates the key.
     record_plan,
+    /// An earlier request to revoke a key of this number may still take effect, and would revoke the new key.
+    wait_for_late_revocation,
     else
     /// Nothing is left to record or to revoke. The remote side returns the key if it exists already.
     bind
@@ -137,6 +139,11 @@ fn record_plan(new: &NewKey<'_>) -> Option<Step> {
     let operation = known.unwrap_or(Operation::bind(*sequence)).with_plan(Some(ids));
     let recorded = Recorded { operation: Some(operation), ..observed.recorded.clone() };
     Some(Step::record(report::creating(observed, recorded, *sequence)))
+}
+
+fn wait_for_late_revocation(NewKey { observed, sequence, .. }: &NewKey<'_>) -> Option<Step> {
+    let late = late_revocation_until(observed, *sequence)?;
+    Some(Step::Wait(report::creation_outwaits(observed, *sequence, late)))
 }
 
 fn bind(NewKey { sequence, predecessor, .. }: &NewKey<'_>) -> Step {

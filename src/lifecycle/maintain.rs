@@ -178,19 +178,12 @@ impl<'a> Intact<'a> {
         self.needs_next() && !(self.is_crowded() && waits_for_room)
     }
 
-    /// Whether a request for the next key may have created it, and that key is not revoked yet.
-    fn has_lost_next(&self) -> bool {
-        let Self { observed, .. } = self;
-        let operation = observed.recorded.operation.as_ref().filter(|operation| operation.cleans_up());
-        operation.is_some_and(|operation| !observed.run.revoked.contains_key(&operation.sequence))
-    }
-
     /// Whether the operator can create the next key now. A failed revocation does not block a rotation, unless it must
     /// come first: otherwise each attempt would create a key that the operator has to revoke. A failed confirmation
     /// does not block a rotation either.
     fn can_rotate(&self) -> bool {
         let goes_on = self.observed.run.failure.as_ref().is_none_or(|failure| match failure.attempted {
-            Attempted::Revoke => !self.revokes_first() && !self.has_lost_next(),
+            Attempted::Revoke => !self.revokes_first() && revoke::lost_key(self.observed).is_none(),
             Attempted::Confirm => true,
             Attempted::Provision
             | Attempted::Parameters

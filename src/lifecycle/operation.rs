@@ -46,7 +46,8 @@ pub enum OperationStage {
         /// The digests that the key is created from, if the status has them.
         inputs: Option<Inputs>,
     },
-    /// The outcome of a request is unknown. The operator revokes the key before its next attempt.
+    /// The operator revokes the key before its next attempt, because the outcome of a request is unknown, or the key
+    /// is of no use.
     CleanUp {
         /// When the outcome became unknown, if the status has the time.
         since: Option<Timestamp>,
@@ -74,9 +75,10 @@ impl Operation {
         Self::new(sequence, OperationStage::RevokeFirst)
     }
 
-    /// The outcome of the last attempt to create the key is unknown.
-    pub(super) const fn clean_up(sequence: Sequence, since: Timestamp) -> Self {
-        Self::new(sequence, OperationStage::CleanUp { since: Some(since) })
+    /// The operator revokes the key before its next attempt to create it. The outcome of the last attempt is unknown
+    /// since that time; `None` if it is known.
+    pub(super) const fn clean_up(sequence: Sequence, since: Option<Timestamp>) -> Self {
+        Self::new(sequence, OperationStage::CleanUp { since })
     }
 
     /// Whether the operator cleans up after a request with an unknown outcome.
@@ -215,6 +217,17 @@ pub(super) fn late_until(observed: &Observed, sequence: Sequence) -> Option<Time
         .chain(lost.map(|since| after(since, grace.patience)))
         .chain(unknown)
         .max()
+}
+
+/// Until when an earlier request to revoke this key may still take effect. If ids are derived, it would revoke the key
+/// that is created again with this number.
+pub(super) fn late_revocation_until(observed: &Observed, sequence: Sequence) -> Option<Timestamp> {
+    let Observed { run, grace, marks_keys, now, .. } = observed;
+    let unsure = run.unsure_revocation.filter(|(of, _)| *of == sequence);
+    // An earlier process may have sent the same request.
+    let unknown = grace.unknown_until.filter(|_| run.revoked.contains_key(&sequence));
+    let late = unsure.map(|(_, since)| after(since, grace.patience)).max(unknown);
+    late.filter(|late| late > now && !marks_keys)
 }
 
 fn after(time: Timestamp, wait: Duration) -> Timestamp {

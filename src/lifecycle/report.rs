@@ -341,7 +341,11 @@ pub(super) fn contested(observed: &Observed, until: Timestamp) -> Wait {
 
 /// Like [`contested`], while the Secret contains credentials that work.
 pub(super) fn repair_waits(observed: &Observed, key: &KeyRecord, until: Timestamp) -> Wait {
-    let report = blocked(observed, key, contest(observed, until));
+    wait_with_key(observed, key, blocked(observed, key, contest(observed, until)), until)
+}
+
+/// A wait until this time, unless something else is due for the current key before.
+fn wait_with_key(observed: &Observed, key: &KeyRecord, report: Report, until: Timestamp) -> Wait {
     let next = next_revocation(observed).into_iter().chain(report.next_rotation).chain([until]);
     let next = next.chain(next_expiry(observed, key)).filter(|next| *next > observed.now).min();
     Wait::new(Requeue::At(next.unwrap_or(until)), report)
@@ -457,9 +461,22 @@ pub(super) fn cleaning_up(observed: &Observed, sequence: Sequence, since: Timest
         retry_after: None,
     };
     let problem = problem_of(&observed.run.failure.clone().unwrap_or_else(given_up));
+    Report {
+        recorded: recorded_to_clean_up(observed, sequence, Some(since)),
+        ..unsettled(observed, &problem)
+    }
+}
+
+/// A key of no use is about to be revoked, and may be created again with the same number.
+pub(super) fn revoking_useless(observed: &Observed, sequence: Sequence) -> Report {
+    let reason = if observed.current_key().is_some() { Reason::Rotating } else { Reason::Binding };
+    let problem = Problem { reason, message: format!("revoking key {sequence}, which is of no use") };
+    Report { recorded: recorded_to_clean_up(observed, sequence, None), ..unsettled(observed, &problem) }
+}
+
+fn recorded_to_clean_up(observed: &Observed, sequence: Sequence, since: Option<Timestamp>) -> Recorded {
     let operation = Operation::clean_up(sequence, since).with_plan(observed.noted(sequence));
-    let recorded = Recorded { operation: Some(operation), ..observed.recorded.clone() };
-    Report { recorded, ..unsettled(observed, &problem) }
+    Recorded { operation: Some(operation), ..observed.recorded.clone() }
 }
 
 /// The remote side is still creating or revoking a key.
@@ -523,6 +540,22 @@ pub(super) fn not_shown(observed: &Observed, sequence: Sequence) -> Wait {
         ),
     };
     Wait::new(Requeue::Retry { not_before: None }, unsettled(observed, &problem))
+}
+
+/// An earlier request to revoke a key of this number may still take effect. The operator waits before it creates or
+/// reads such a key.
+pub(super) fn creation_outwaits(observed: &Observed, sequence: Sequence, until: Timestamp) -> Wait {
+    let problem = |reason| Problem {
+        reason,
+        message: format!(
+            "an earlier request to revoke key {sequence} may still take effect; until {until}, the operator creates no \
+             key of this number"
+        ),
+    };
+    let Some(key) = observed.current_key() else {
+        return Wait::new(Requeue::At(until), unsettled(observed, &problem(Reason::Binding)));
+    };
+    wait_with_key(observed, key, blocked(observed, key, problem(Reason::Rotating)), until)
 }
 
 /// Removing the mark from a key that stays failed. The operator retries.

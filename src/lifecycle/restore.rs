@@ -7,7 +7,7 @@ use super::{
     RemoteEffect, Requeue, RunState, SecretView, Sequence, Step, Unusable, Wait,
     create::{self, NewKey},
     full_second,
-    operation::{is_finally_revoked, late_until},
+    operation::{is_finally_revoked, late_revocation_until, late_until},
     order::decisions,
     report,
     revoke::{to_clean_up, unbind},
@@ -72,6 +72,8 @@ decisions! {
     forget_oldest_key,
     /// The key is gone, its credentials are not returned again, or the user requested another one.
     create_next_key,
+    /// An earlier request to revoke this key may still take effect, so its credentials may soon be of no use.
+    wait_for_late_revocation,
     /// The key exists, and the remote side may return its credentials again.
     read_credentials,
     else
@@ -296,6 +298,12 @@ fn create_next_key(observed: &Observed) -> Option<Step> {
     let predecessor = (!is_lost(observed, key)).then_some(key.sequence);
     let (sequence, recorded) = (key.sequence.next(), Some(recorded));
     Some(create::decide(&NewKey { observed, sequence, predecessor, recorded }))
+}
+
+fn wait_for_late_revocation(observed: &Observed) -> Option<Step> {
+    let sequence = newest_known_key(observed)?.sequence;
+    let late = late_revocation_until(observed, sequence)?;
+    Some(Step::Wait(report::creation_outwaits(observed, sequence, late)))
 }
 
 fn read_credentials(observed: &Observed) -> Option<Step> {

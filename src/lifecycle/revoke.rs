@@ -1,8 +1,9 @@
 //! Revoke a key while its ServiceKey is not being deleted.
 
 use super::{
-    Attempted, KeyRecord, Observed, PendingOperation, RemoteEffect, RemoteOperation, Sequence, Step,
-    operation::{is_finally_revoked, pending_operation},
+    Attempted, KeyRecord, Observed, Operation, PendingOperation, RemoteEffect, RemoteOperation, Sequence,
+    Step,
+    operation::{is_finally_revoked, late_revocation_until, pending_operation},
     order::decisions,
     report, restore, unusable,
 };
@@ -17,6 +18,9 @@ decisions! {
     omit_from_secret,
     /// The remote side has not confirmed that the key is gone.
     revoke_key,
+    /// An earlier request to revoke the key may still take effect. Until then the status names the key, so that no
+    /// process creates it again.
+    wait_for_late_revocation,
     else
     /// The key is gone, so the status need not name it any more.
     forget_key
@@ -42,6 +46,12 @@ fn revoke_key(Unwanted { observed, sequence, .. }: &Unwanted<'_>) -> Option<Step
     (!is_finally_revoked(observed, *sequence)).then(|| unbind(observed, *sequence))
 }
 
+fn wait_for_late_revocation(Unwanted { observed, sequence, .. }: &Unwanted<'_>) -> Option<Step> {
+    let may_come_again = observed.recorded.attempt() == Some(*sequence);
+    let late = late_revocation_until(observed, *sequence).filter(|_| may_come_again)?;
+    Some(Step::Wait(report::creation_outwaits(observed, *sequence, late)))
+}
+
 fn forget_key(Unwanted { observed, sequence, key }: &Unwanted<'_>) -> Step {
     let mut recorded = observed.recorded.clone();
     recorded.previous.retain(|previous| previous.sequence != *sequence);
@@ -50,11 +60,32 @@ fn forget_key(Unwanted { observed, sequence, key }: &Unwanted<'_>) -> Step {
 }
 
 /// Revokes a key, or waits until the remote side has revoked it.
+///
+/// A key that is created again with the same number can have the same id. The status records the revocation before, so
+/// that after a crash no process creates the key while the request to revoke it may still take effect.
 pub(super) fn unbind(observed: &Observed, sequence: Sequence) -> Step {
+    if is_unrecorded(observed, sequence) {
+        return Step::record(report::revoking_useless(observed, sequence));
+    }
+    unbind_for_good(observed, sequence)
+}
+
+/// Revokes a key that is never created again, or waits until the remote side has revoked it.
+pub(super) fn unbind_for_good(observed: &Observed, sequence: Sequence) -> Step {
     match pending_operation(observed, RemoteOperation::Unbind, sequence) {
         Some(work) => follow(observed, work),
         None => Step::Execute(RemoteEffect::Unbind(sequence)),
     }
+}
+
+/// Whether the status does not show that the key is revoked, and the key may be created again with the same id.
+fn is_unrecorded(observed: &Observed, sequence: Sequence) -> bool {
+    let Observed { recorded, marks_keys, .. } = observed;
+    let current = recorded.key.as_ref().map(|key| key.sequence);
+    let mut replaced = recorded.previous.iter().map(|key| key.sequence).chain(current);
+    let operation = recorded.operation.as_ref().filter(|operation| operation.sequence == sequence);
+    let is_recorded = operation.is_some_and(Operation::cleans_up) || replaced.any(|key| key == sequence);
+    !marks_keys && !is_recorded
 }
 
 /// Polls an operation of the remote side when it is time.
@@ -70,8 +101,8 @@ pub(super) fn has_failed(observed: &Observed) -> bool {
     observed.run.failure.as_ref().is_some_and(|failure| failure.attempted == Attempted::Revoke)
 }
 
-/// The key of a request with an unknown outcome, until this reconcile has confirmed its revocation.
-pub(super) fn to_clean_up(observed: &Observed) -> Option<Sequence> {
+/// The key of a request with an unknown outcome, until this reconcile has confirmed its revocation, or created it again.
+pub(super) fn lost_key(observed: &Observed) -> Option<Sequence> {
     let sequence = &observed.recorded.operation.as_ref().filter(|operation| operation.cleans_up())?.sequence;
     let is_in_hand = observed.run.in_hand.as_ref().is_some_and(|key| key.sequence == *sequence);
     let is_created_again = pending_operation(observed, RemoteOperation::Bind, *sequence).is_some()
@@ -79,5 +110,10 @@ pub(super) fn to_clean_up(observed: &Observed) -> Option<Sequence> {
     let is_settled = observed.run.revoked.contains_key(sequence) || is_in_hand || is_created_again;
     let is_due = unusable::of(observed, *sequence)
         .is_none_or(|unusable| unusable::is_to_be_revoked(observed, unusable));
-    (!is_settled && !has_failed(observed) && is_due).then_some(*sequence)
+    (!is_settled && is_due).then_some(*sequence)
+}
+
+/// The same, unless the last attempt to revoke a key failed.
+pub(super) fn to_clean_up(observed: &Observed) -> Option<Sequence> {
+    lost_key(observed).filter(|_| !has_failed(observed))
 }

@@ -46,6 +46,9 @@ pub struct RunState {
     pub lost: Option<(Sequence, Timestamp)>,
     /// The last request for a key that may still take effect, also from earlier reconciles.
     pub given_up: Option<(Sequence, Timestamp)>,
+    /// The last request to revoke a key whose outcome is unknown, with the time when it became unknown, also from
+    /// earlier reconciles.
+    pub unsure_revocation: Option<(Sequence, Timestamp)>,
     /// A key whose credentials can't be read again.
     pub unreadable: Option<Sequence>,
     /// A key whose credentials a repeated request does not return either.
@@ -141,6 +144,8 @@ pub enum Answer {
     /// The operator gave up one of two requests for the key then, and that request may still take effect. The answer to
     /// the other one follows.
     GivenUp(Sequence, Timestamp),
+    /// The key may have been revoked. Since this time, the outcome of the request is unknown.
+    UnsureRevocation(Failure, Sequence, Timestamp),
     /// The remote side confirmed at that time that the key is gone.
     Revoked(Sequence, Timestamp),
     /// The key no longer has the operator's mark.
@@ -270,6 +275,10 @@ impl RunState {
             Answer::Stored(key) => {
                 self.in_hand = None;
                 self.stored = Some(key);
+            }
+            Answer::UnsureRevocation(failure, sequence, since) => {
+                self.unsure_revocation = Some((sequence, since));
+                self.learn(Answer::Failed(failure));
             }
             Answer::Failed(failure) => {
                 if failure.attempted == Attempted::Revoke {

@@ -207,7 +207,7 @@ impl Call<'_> {
                     Ok(Unbound::Accepted(accepted)) => {
                         self.accepted(RemoteOperation::Unbind, sequence, accepted)
                     }
-                    Err(error) => Answer::Failed(failure(Attempted::Revoke, &error)),
+                    Err(error) => self.not_revoked(sequence, &error),
                 }
             }
         };
@@ -261,6 +261,14 @@ impl Call<'_> {
 
     fn unsure(&self, failure: Failure, sequence: Sequence) -> Answer {
         Answer::Unsure(failure, sequence, full_second(self.now()))
+    }
+
+    fn not_revoked(&self, sequence: Sequence, error: &BackendError) -> Answer {
+        let failure = failure(Attempted::Revoke, error);
+        match error.class {
+            ErrorClass::Transient => Answer::UnsureRevocation(failure, sequence, full_second(self.now())),
+            _ => Answer::Failed(failure),
+        }
     }
 
     /// The answer when an operation failed at the remote side.

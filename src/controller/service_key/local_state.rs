@@ -52,6 +52,8 @@ pub(crate) struct LocalState {
     pub lost: Option<(Sequence, Timestamp)>,
     /// The last request for a key that may still take effect, with the time when the operator gave it up.
     pub given_up: Option<(Sequence, Timestamp)>,
+    /// The last request to revoke a key whose outcome is unknown, with the time when it became unknown.
+    pub unsure_revocation: Option<(Sequence, Timestamp)>,
     /// Whether this process stored the finalizer, so that no other process can have created a key.
     pub stored_finalizer: bool,
     /// Whether a bind of this process may have created a key: it was not refused.

@@ -48,7 +48,7 @@ const fn key_outcome(answer: &Answer) -> KeyOutcome {
         Answer::Absent(_) | Answer::Proved(false) => KeyOutcome::Absent,
         Answer::Conflict(..) => KeyOutcome::Conflict,
         Answer::Lost(..) | Answer::Unsure(..) | Answer::GivenUp(..) => KeyOutcome::Lost,
-        Answer::Unusable(..) | Answer::Failed(_) => KeyOutcome::Failed,
+        Answer::Unusable(..) | Answer::UnsureRevocation(..) | Answer::Failed(_) => KeyOutcome::Failed,
     }
 }
 

@@ -347,6 +347,7 @@ impl<'a> Driver<'a> {
             pending: local.pending.take(),
             lost: local.lost.take(),
             given_up: local.given_up.take(),
+            unsure_revocation: local.unsure_revocation.take(),
             ..RunState::default()
         };
         let mut reconciler = Reconciler {
@@ -369,6 +370,7 @@ impl<'a> Driver<'a> {
         let Reconciler { key, mut local, run, .. } = self.reconciler;
         local.unusable = local.unusable.take().zip(run.unusable).map(|((of, _), unusable)| (of, unusable));
         (local.pending, local.given_up) = (run.pending, run.given_up);
+        local.unsure_revocation = run.unsure_revocation;
         let Recorded { key: recorded, operation, .. } = status::read(key.status.as_ref());
         local.stored = run.stored.filter(|stored| recorded.as_ref() != Some(stored));
         let cleans_up = |lost| operation.as_ref().is_some_and(|of| of.sequence == lost && of.cleans_up());

@@ -40,6 +40,9 @@ impl Model for Exploration {
         if state.late.is_some() {
             actions.push(Action::LateBindTakesEffect);
         }
+        if state.late_unbind.is_some() {
+            actions.push(Action::LateUnbindTakesEffect);
+        }
         if budget.crashes > 0 {
             actions.push(Action::Crash);
             // A key that was requested and is recorded only in the lost status can't be known.
@@ -118,6 +121,11 @@ impl Model for Exploration {
                     state.remote.entry(sequence).or_insert(inputs);
                 }
             }
+            Action::LateUnbindTakesEffect => {
+                if let Some(sequence) = state.late_unbind.take() {
+                    state.lose(sequence);
+                }
+            }
             Action::RemoteForgets(sequence) => {
                 state.budget.faults -= 1;
                 state.lose(sequence);
@@ -156,8 +164,12 @@ impl ModelState {
                 Fate::Repeated,
                 Fate::Accepted,
             ],
-            Some(Step::Execute(RemoteEffect::Unbind(_))) => {
+            // The id of a key that was found is never that of a later key, so no late request can revoke that one.
+            Some(Step::Execute(RemoteEffect::Unbind(_))) if self.life.finds() => {
                 &[Fate::Refused, Fate::LostAfterEffect, Fate::Accepted]
+            }
+            Some(Step::Execute(RemoteEffect::Unbind(_))) => {
+                &[Fate::Refused, Fate::LostAfterEffect, Fate::Late, Fate::Accepted]
             }
             Some(Step::Execute(RemoteEffect::Fetch(_))) => &[Fate::Refused, Fate::LostBeforeEffect],
             // A repeated request that takes effect late, after a crash and a deletion, creates a key again: see

@@ -35,6 +35,8 @@ struct ModelState {
     working: Option<(RemoteOperation, Sequence, u8)>,
     /// A bind that the operator gave up. It may still take effect until an hour has passed.
     late: Option<(Sequence, u8)>,
+    /// The same of an unbind.
+    late_unbind: Option<Sequence>,
     provider: ModelProvider,
     /// The record from a time with one key and no pending work, in lives in which a backup is restored.
     backup: Option<Recorded>,
@@ -146,6 +148,7 @@ enum Action {
     ListMisses,
     WorkEnds,
     LateBindTakesEffect,
+    LateUnbindTakesEffect,
     HourPasses,
     /// Another process reads the status of the backup. Everything else is unchanged.
     StatusRollsBack,
@@ -209,6 +212,7 @@ impl ModelState {
             released: BTreeSet::new(),
             working: None,
             late: None,
+            late_unbind: None,
             provider: if is_outsider { ModelProvider::Closed } else { ModelProvider::Up },
             backup: None,
             hour: 0,

@@ -20,14 +20,22 @@ impl ModelState {
             self.backup = Some(self.recorded.clone());
         }
         let now = self.now();
-        let RunState { in_hand, stored, pending: mut under_way, given_up, unusable, .. } =
-            std::mem::take(&mut self.process.run);
+        let RunState {
+            in_hand, stored, pending: mut under_way, given_up, unsure_revocation, unusable, ..
+        } = std::mem::take(&mut self.process.run);
         if let (Requeue::Poll, Some(work)) = (rest.requeue, &mut under_way) {
             work.next_poll = Some(now);
         }
         let stored = stored.filter(|stored| self.recorded.key.as_ref() != Some(stored));
-        self.process.run =
-            RunState { in_hand, stored, pending: under_way, given_up, unusable, ..RunState::default() };
+        self.process.run = RunState {
+            in_hand,
+            stored,
+            pending: under_way,
+            given_up,
+            unsure_revocation,
+            unusable,
+            ..RunState::default()
+        };
     }
 
     fn check_readiness(&mut self, object: &Object, report: &Report) {

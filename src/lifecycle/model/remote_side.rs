@@ -134,7 +134,10 @@ impl ModelState {
 
     pub(super) fn unbind(&mut self, sequence: Sequence, fate: Fate) {
         let class = if fate == Fate::Refused { ErrorClass::Rejected } else { ErrorClass::Transient };
-        let failed = Answer::Failed(failure(Attempted::Revoke, class));
+        let failed = match fate {
+            Fate::Refused => Answer::Failed(failure(Attempted::Revoke, class)),
+            _ => Answer::UnsureRevocation(failure(Attempted::Revoke, class), sequence, self.now()),
+        };
         let answer = match (fate, self.working) {
             (Fate::Answered | Fate::Accepted, Some((RemoteOperation::Unbind, of, inputs)))
                 if of == sequence =>
@@ -152,6 +155,7 @@ impl ModelState {
                 self.lose(sequence);
             }
             (_, Answer::Accepted(_)) => self.working = Some((RemoteOperation::Unbind, sequence, 0)),
+            (Fate::Late, _) => self.late_unbind = Some(sequence),
             _ => {}
         }
         self.process.run.learn(answer);
@@ -205,7 +209,7 @@ impl ModelState {
     pub(super) fn hour_passes(&mut self, hours: i64) {
         self.hour += hours;
         if hours > 0 {
-            self.late = None;
+            (self.late, self.late_unbind) = (None, None);
         }
     }
 }

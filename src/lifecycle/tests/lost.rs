@@ -26,6 +26,45 @@ fn a_revocation_outlasts_the_first_of_two_binds() {
     assert_eq!(Some(rest.requeue), late.map(Requeue::At));
 }
 
+/// A request to revoke the key got no answer. If it takes effect after the key is created again with the same id, the
+/// new key is gone, and nobody notices.
+#[rstest]
+#[case::derived_ids(false)]
+#[case::ids_of_the_remote_side(true)]
+fn a_key_is_not_created_again_while_a_request_to_revoke_it_may_take_effect(#[case] marks_keys: bool) {
+    let bind = Step::Execute(RemoteEffect::Bind { sequence: Sequence::FIRST, predecessor: None });
+    let mut observed = Observed { marks_keys, ..asking() };
+    observed.recorded.operation = Some(Operation::clean_up(Sequence::FIRST, None));
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
+    let (attempted, class) = (Attempted::Revoke, ErrorClass::Transient);
+    let failure = Failure { attempted, class, message: "no answer".to_owned(), retry_after: None };
+    observed.run.learn(Answer::UnsureRevocation(failure, Sequence::FIRST, now()));
+    observed.run.failure = None;
+    observed.run.learn(Answer::Revoked(Sequence::FIRST, now()));
+    if !marks_keys {
+        let until = now().checked_add(MINUTE).unwrap();
+        assert_eq!(rest(&observed).requeue, Requeue::At(until));
+        observed.now = until;
+    }
+    assert_eq!(decide(&observed), bind);
+}
+
+/// No process may create a key with an id that an earlier process was about to revoke.
+#[test]
+fn a_revocation_of_a_key_that_may_be_created_again_is_recorded_first() {
+    let mut observed = asking();
+    observed.run.conflicting = Some(Sequence::FIRST);
+    observed.recorded = recorded(decide(&observed));
+    assert_eq!(observed.recorded.operation, Some(Operation::clean_up(Sequence::FIRST, None)));
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
+    // After a crash, that request may still take effect.
+    observed.run = RunState::default();
+    observed.grace.unknown_until = Some(at(60));
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
+    observed.run.learn(Answer::Revoked(Sequence::FIRST, now()));
+    assert_eq!(rest(&observed).requeue, Requeue::At(at(60)));
+}
+
 /// A ServiceKey whose key is being created asynchronously.
 fn at_work() -> Observed {
     let mut observed = asking();

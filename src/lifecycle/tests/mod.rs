@@ -91,6 +91,14 @@ fn holding(key: KeyRecord) -> Observed {
     Observed { recorded, secret: SecretView::Intact { key, previous: None, flaw: None }, ..asking() }
 }
 
+/// What the step records.
+fn recorded(step: Step) -> Recorded {
+    match step {
+        Step::Apply(KubernetesEffect::Record(report)) => report.recorded,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn rest(observed: &Observed) -> Wait {
     match decide(observed) {
         Step::Wait(rest) => rest,

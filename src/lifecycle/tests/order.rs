@@ -129,6 +129,15 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
                 observed.secret = SecretView::Damaged { key: Some(claimed), previous: None };
             }),
         ),
+        (
+            restore,
+            "wait_for_late_revocation",
+            with(holding(key("now")), |observed| {
+                observed.secret = SecretView::Absent;
+                observed.run.unsure_revocation = Some((Sequence::FIRST, now()));
+                observed.grace.patience = Duration::from_secs(60);
+            }),
+        ),
         (restore, "wait_for_contested_secret", Observed { repair_from: Some(at(8)), ..asking() }),
         (
             restore,
@@ -155,6 +164,17 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
                 observed.recorded.operation = Some(Operation::bind(next));
                 observed.run.in_hand = Some(KeyRecord { sequence: next, ..key("now") });
                 observed.run.failure = Some(failure(Attempted::Store));
+            }),
+        ),
+        (
+            revoke,
+            "wait_for_late_revocation",
+            with(holding(key("now")), |observed| {
+                let next = Sequence::FIRST.next();
+                observed.recorded.operation = Some(Operation::clean_up(next, None));
+                observed.run.revoked.insert(next, now());
+                observed.run.unsure_revocation = Some((next, now()));
+                observed.grace.patience = Duration::from_secs(60);
             }),
         ),
         (restore, "revoke_oldest_key", lost_with_two_before()),

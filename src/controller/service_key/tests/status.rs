@@ -96,6 +96,7 @@ async fn a_key_that_may_exist_is_recorded_before_it_is_revoked(
     assert_eq!(scene.broker.calls(), ["PUT binding"], "nothing follows the failure");
 
     // The next reconcile still knows the key, and revokes it before it requests another one.
+    scene.after_the_backoff();
     scene.broker.accept_all();
     scene.another_writer_edits_the_key(|key| key["metadata"]["labels"] = json!({"team": "a"}));
     scene.expect(write_status().with(record), works());
