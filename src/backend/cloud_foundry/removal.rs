@@ -147,7 +147,8 @@ impl CloudFoundry {
         if marks::owner_of(&key).is_none() {
             let what = format!(
                 "unbind failed: the key `{guid}` no longer has the label `{}`, which identifies it as this \
-                 ServiceKey's; delete the key there, or set the label to `{}`",
+                 ServiceKey's; delete the key there, set the label to `{}`, or keep the key with the annotation \
+                 `servicekeys.dev/abandon`",
                 marks::OWNER,
                 request.identity.owner
             );

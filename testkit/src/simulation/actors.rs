@@ -206,7 +206,7 @@ impl Actors {
     fn follow_advice(&self, object: &Value) {
         let (namespace, name) = checks::place(object);
         let advice = checks::ready(object);
-        if !advice.starts_with("SecretConflict") {
+        if !["SecretConflict", "RevokeFailed"].iter().any(|reason| advice.starts_with(reason)) {
             return;
         }
         if ["delete that Secret", "delete the Secret"].iter().any(|words| advice.contains(words)) {

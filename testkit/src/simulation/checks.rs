@@ -405,23 +405,12 @@ impl Checks {
             .filter(|((of, _), _)| *of == side)
             .map(|(id, key)| (id.clone(), key.clone()))
             .collect();
-        for (id, key) in &now {
-            // A key that a user keeps loses its mark, and stays known.
-            let known = before.get(id).and_then(|key| key.mark);
-            let mark = key.mark.or(known).or_else(|| self.derived.get(&key.id).copied());
-            let key = SideKey { mark, ..key.clone() };
-            let is_new = !before.contains_key(id);
-            self.alive.insert(id.clone(), key.clone());
-            self.issue(&key);
-            if is_new {
-                self.key_created(&key);
-            }
-        }
-        for (id, key) in before {
-            if !now.contains_key(&id) {
-                self.alive.remove(&id);
+        // A remote side can replace a key in one step, so a key that is gone does not count any more.
+        for (id, key) in &before {
+            if !now.contains_key(id) {
+                self.alive.remove(id);
                 match (by, key.mark) {
-                    (Author::Operator, _) => self.key_revoked(&key),
+                    (Author::Operator, _) => self.key_revoked(key),
                     (Author::Other, Some((uid, _))) => {
                         if let Some(owner) = self.service_keys.get_mut(&uid) {
                             owner.is_disturbed = true;
@@ -432,6 +421,18 @@ impl Checks {
                     }
                     (Author::Other, None) => {}
                 }
+            }
+        }
+        for (id, key) in &now {
+            // A key that a user keeps loses its mark, and stays known.
+            let known = before.get(id).and_then(|key| key.mark);
+            let mark = key.mark.or(known).or_else(|| self.derived.get(&key.id).copied());
+            let key = SideKey { mark, ..key.clone() };
+            let is_new = !before.contains_key(id);
+            self.alive.insert(id.clone(), key.clone());
+            self.issue(&key);
+            if is_new {
+                self.key_created(&key);
             }
         }
     }

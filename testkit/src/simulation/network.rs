@@ -5,7 +5,7 @@ use std::{fmt, future, sync::Arc, time::Duration};
 use axum::body::{Body, to_bytes};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, header};
 use servicekey_operator::testing::{Transport, Undelivered};
 use tokio::time::sleep;
 
@@ -38,10 +38,6 @@ impl Network {
         let (mishap, latency) = world.way_to(side);
         sleep(latency).await;
         let call = |request| world.call(side, &process, request);
-        // A broker knows a key by an id that the operator uses again. So a deletion that takes effect after the next
-        // creation would delete another key.
-        let is_late_deletion = request.method() == Method::DELETE && matches!(mishap, Some(Mishap::Late(_)));
-        let mishap = if is_late_deletion { Some(Mishap::LostAnswer) } else { mishap };
         let answer = match mishap {
             Some(Mishap::NotConnected) => Err(Undelivered::NotConnected),
             Some(Mishap::Refused(status)) => Ok(plain(status, "try again later")),
