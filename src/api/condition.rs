@@ -81,6 +81,10 @@ reasons! {
     /// The Secret contains the new key, and the previous key stays valid for consumers that have not switched yet. The
     /// message says when the operator revokes it. Nothing to do.
     Overlapping,
+    /// Another key is due, and would be the fourth one, because the overlaps of two previous keys are not over. The
+    /// message says when the first of them is. The current key keeps working. Wait. If nobody uses the previous keys any
+    /// more, set `spec.rotation.overlap` to `0s` for a moment, which ends their overlaps.
+    WaitingForOverlap,
     /// The last rotation returned the same credentials as before: the remote side gives all keys the same ones. So the
     /// operator stops scheduled rotations. It keeps these keys until the ServiceKey is deleted, because revoking one
     /// could invalidate them all. Ask the administrator of the remote side for separate credentials for each key. An
@@ -228,7 +232,7 @@ impl Reason {
     /// Whether `Rotating` with this reason means that the rotation proceeds normally.
     #[must_use]
     pub const fn is_progress_of_a_rotation(self) -> bool {
-        matches!(self, Self::Rotating | Self::Overlapping | Self::Binding)
+        matches!(self, Self::Rotating | Self::Overlapping | Self::WaitingForOverlap | Self::Binding)
     }
 }
 

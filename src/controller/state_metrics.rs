@@ -92,6 +92,7 @@ fn fails_to_rotate(status: &ServiceKeyStatus) -> bool {
     let in_order = [
         Reason::Rotating,
         Reason::Overlapping,
+        Reason::WaitingForOverlap,
         Reason::RotationIneffective,
         Reason::Binding,
         Reason::Deleting,

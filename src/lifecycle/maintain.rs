@@ -70,6 +70,8 @@ decisions! {
     wait_for_failed_attempt,
     /// Another key would be just as unusable until the ServiceKey or its provider changes.
     wait_for_usable_key,
+    /// At most three keys exist, and consumers may use each of them until its overlap is over.
+    wait_for_overlap,
     else
     /// Nothing is due before the next time in the schedule.
     wait_until_due
@@ -143,16 +145,26 @@ impl<'a> Intact<'a> {
             && self.unusable_next().is_none()
     }
 
-    /// Whether the operator has to revoke the oldest key before it creates the next one.
+    /// Whether the next key would be the fourth one, so that the oldest one has to be revoked before.
     fn is_crowded(&self) -> bool {
         self.needs_next() && self.observed.recorded.previous.len() > 1
+    }
+
+    /// Whether the next key can wait for the overlap of the oldest one: the current key works, and the user has not set
+    /// the overlap to zero since.
+    fn can_wait_for_overlap(&self) -> bool {
+        let Self { observed, key } = self;
+        let has_overlap = !observed.desired.rotation.overlap.is_zero();
+        has_overlap && !self.is_gone() && key.expired_at(observed.now).is_none()
     }
 
     /// The replaced key that is due to be revoked.
     fn replaced(&self) -> Option<Sequence> {
         let is_crowded = self.is_crowded();
         let is_due = |previous: &&PreviousKey| {
-            self.is_final(previous.sequence) && (is_crowded || is_over(previous, self.observed))
+            let can_wait = previous.revoke_at.is_some() && self.can_wait_for_overlap();
+            let is_in_the_way = is_crowded && !can_wait;
+            self.is_final(previous.sequence) && (is_in_the_way || is_over(previous, self.observed))
         };
         self.observed.recorded.previous.iter().find(is_due).map(|previous| previous.sequence)
     }
@@ -367,6 +379,14 @@ fn wait_for_failed_attempt(intact: &Intact<'_>) -> Option<Step> {
 fn wait_for_usable_key(intact: &Intact<'_>) -> Option<Step> {
     let unusable = intact.unusable_next()?;
     Some(Step::Wait(report::rotation_blocked(intact.observed, intact.key, unusable)))
+}
+
+fn wait_for_overlap(intact: &Intact<'_>) -> Option<Step> {
+    let Intact { observed, key } = intact;
+    let ends = |previous: &PreviousKey| Some((previous.revoke_at?, previous.sequence));
+    let (until, first) = observed.recorded.previous.iter().filter_map(ends).min()?;
+    let is_blocked = intact.is_crowded() && until > observed.now;
+    is_blocked.then(|| Step::Wait(report::waits_for_overlap(observed, key, first, until)))
 }
 
 fn wait_until_due(Intact { observed, key }: &Intact<'_>) -> Step {

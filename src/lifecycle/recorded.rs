@@ -137,7 +137,7 @@ const MOST_REPLACED: u32 = 2;
 
 impl Recorded {
     /// The record after the Secret contains the credentials of `key`. The key before it stays valid for the overlap. A
-    /// key that was replaced even earlier is revoked at once, so that at most the previous, the current and the next
+    /// key that was replaced even earlier stays until its own overlap is over, so that at most two previous keys and the
     /// key exist. A key that is gone has no overlap; the operator confirms its loss as it does after a revocation.
     ///
     /// A record that is older than the Secret lacks the keys in between. They count as replaced as well, and a request
@@ -160,7 +160,7 @@ impl Recorded {
             let overlap = if is_gone { Duration::ZERO } else { overlap_of(observed, replaced, key) };
             // The id of a key that is gone is useless, because no other key may be found by it.
             let known = Some(replaced).filter(|_| !is_gone);
-            recorded.end_overlaps(key, *now, overlap);
+            recorded.end_overlaps(key, overlap, observed);
             // The operator may have given up a request for it since it was stored.
             let late_until = late_until(observed, replaced.sequence).map(full_second);
             recorded.replace(replaced.sequence, known, late_until, *now, overlap).plan_ids =
@@ -169,7 +169,7 @@ impl Recorded {
         }
         for skipped in self.skipped(key.sequence) {
             shared = Some(skipped);
-            recorded.end_overlaps(key, *now, desired.rotation.overlap);
+            recorded.end_overlaps(key, desired.rotation.overlap, observed);
             let late_until = grace.unknown_until.map(full_second);
             recorded.replace(skipped, None, late_until, *now, desired.rotation.overlap);
         }
@@ -178,6 +178,11 @@ impl Recorded {
                 recorded.previous.iter_mut().find(|previous| Some(previous.sequence) == shared)
         {
             twin.revoke_at = None;
+        }
+        // The operator revokes the oldest key before it creates another one, so these are gone already.
+        let surplus = recorded.previous.len().saturating_sub(MOST_REPLACED as usize);
+        for gone in &mut recorded.previous[..surplus] {
+            gone.revoke_at = gone.revoke_at.map(|time| time.min(full_second(*now)));
         }
         recorded
     }
@@ -192,12 +197,15 @@ impl Recorded {
         (oldest..current.number()).filter_map(Sequence::new).collect()
     }
 
-    /// Ends the overlap of the keys that were replaced so far. A key with the same credentials as the key that is
-    /// replaced now stays with it, and is revoked with it when the next key has others.
-    fn end_overlaps(&mut self, next: &KeyRecord, now: Timestamp, overlap: Duration) {
+    /// Ends the overlap of the keys that were replaced so far, if the user wants none. A key with the same credentials as
+    /// the key that is replaced now stays with it, and is revoked with it when the next key has others.
+    fn end_overlaps(&mut self, next: &KeyRecord, overlap: Duration, observed: &Observed) {
+        let now = observed.now;
+        let ends_now = observed.desired.rotation.overlap.is_zero();
         for replaced in &mut self.previous {
             replaced.revoke_at = match replaced.revoke_at {
-                Some(time) => Some(time.min(full_second(now))),
+                Some(time) if ends_now => Some(time.min(full_second(now))),
+                Some(time) => Some(time),
                 None if next.same_credentials => None,
                 None => Some(after(now, overlap)),
             };

@@ -130,6 +130,23 @@ pub(super) fn rotation_blocked(observed: &Observed, key: &KeyRecord, unusable: &
     Wait::new(earliest(next.into_iter().chain(unusable.retry_at()).chain(next_expiry(observed, key))), report)
 }
 
+/// The next key would be the fourth one, so it waits until the overlap of a previous one is over.
+pub(super) fn waits_for_overlap(
+    observed: &Observed,
+    key: &KeyRecord,
+    previous: Sequence,
+    until: Timestamp,
+) -> Wait {
+    let problem = Problem {
+        reason: Reason::WaitingForOverlap,
+        message: format!(
+            "at most three keys exist; the next one is created when the overlap of key {previous} is over, at {until}; \
+             to end it now, set `spec.rotation.overlap` to `0s`"
+        ),
+    };
+    wait_with_key(observed, key, blocked(observed, key, problem), until)
+}
+
 /// The operator is about to create the next key.
 pub(super) fn rotating(observed: &Observed, recorded: Recorded, next: Sequence) -> Report {
     let report = unsettled(observed, &rotation_pending(next));

@@ -152,11 +152,11 @@ mod tests {
     /// A Secret may be ahead of the status by more than one key if the status comes from a backup.
     #[rstest]
     #[case::nothing_new(Some(5), &[4], &[(4, 60)])]
-    #[case::the_next_key(Some(4), &[3], &[(3, 0), (4, 60)])]
-    #[case::one_key_was_forgotten(Some(3), &[], &[(3, 0), (4, 60)])]
-    #[case::two_were(Some(2), &[1], &[(1, 0), (2, 0), (3, 0), (4, 60)])]
-    #[case::more_than_there_can_be_were(Some(1), &[], &[(1, 0), (3, 0), (4, 60)])]
-    #[case::all_were(None, &[], &[(3, 0), (4, 60)])]
+    #[case::the_next_key(Some(4), &[3], &[(3, 60), (4, 60)])]
+    #[case::one_key_was_forgotten(Some(3), &[], &[(3, 60), (4, 60)])]
+    #[case::two_were(Some(2), &[1], &[(1, 0), (2, 0), (3, 60), (4, 60)])]
+    #[case::more_than_there_can_be_were(Some(1), &[], &[(1, 0), (3, 60), (4, 60)])]
+    #[case::all_were(None, &[], &[(3, 60), (4, 60)])]
     #[case::what_is_replaced_is_known_without_a_current_one(None, &[4], &[(4, 60)])]
     fn what_the_secret_is_ahead_by_is_replaced(
         #[case] known: Option<u32>,
@@ -190,16 +190,16 @@ mod tests {
         let mut recorded = Recorded { key: Some(key(2)), ..Recorded::default() };
         recorded.replace(key(1).sequence, None, None, observed.now, Duration::from_secs(60));
         let recorded = recorded.advanced_to(&same(3), &observed);
-        assert_eq!(replaced(&recorded), [(1, Some(0)), (2, None)]);
+        assert_eq!(replaced(&recorded), [(1, Some(60)), (2, None)]);
         let recorded = recorded.advanced_to(&same(4), &observed);
         assert_eq!(replaced(&recorded), [(1, Some(0)), (2, None), (3, None)]);
         let recorded = recorded.advanced_to(&key(5), &observed);
-        assert_eq!(replaced(&recorded), [(1, Some(0)), (2, Some(60)), (3, Some(60)), (4, Some(60))]);
+        assert_eq!(replaced(&recorded), [(1, Some(0)), (2, Some(0)), (3, Some(60)), (4, Some(60))]);
         // The status is older than the Secret.
         let older = Recorded { key: Some(key(1)), ..Recorded::default() }.advanced_to(&same(3), &observed);
-        assert_eq!(replaced(&older), [(1, Some(0)), (2, None)]);
+        assert_eq!(replaced(&older), [(1, Some(60)), (2, None)]);
         let lost = Recorded::default().advanced_to(&same(3), &observed);
-        assert_eq!(replaced(&lost), [(1, Some(0)), (2, None)]);
+        assert_eq!(replaced(&lost), [(1, Some(60)), (2, None)]);
     }
 
     /// A key whose credentials are missing, or are not returned again, works for at least an hour.

@@ -91,6 +91,16 @@ fn holding(key: KeyRecord) -> Observed {
     Observed { recorded, secret: SecretView::Intact { key, previous: None, flaw: None }, ..asking() }
 }
 
+/// The third key is current, and the overlaps of the two before it are not over.
+fn crowded() -> Observed {
+    let [first, second] = [Sequence::FIRST, Sequence::FIRST.next()];
+    let mut observed = holding(KeyRecord { sequence: second.next(), ..key("now") });
+    observed.desired.rotation.overlap = MINUTE;
+    observed.recorded.replace(first, None, None, now(), MINUTE);
+    observed.recorded.replace(second, None, None, now(), 2 * MINUTE);
+    observed
+}
+
 /// What the step records.
 fn recorded(step: Step) -> Recorded {
     match step {

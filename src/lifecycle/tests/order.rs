@@ -156,6 +156,7 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
                 observed.run.conflicting = Some(Sequence::FIRST);
             }),
         ),
+        (maintain, "wait_for_overlap", with(crowded(), |observed| observed.desired.inputs = "other".into())),
         (
             maintain,
             "wait_for_failed_write",

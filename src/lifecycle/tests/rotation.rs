@@ -244,3 +244,59 @@ fn a_rest_ends_when_the_key_is_to_be_replaced() {
     assert_eq!((rest.requeue, rest.report.next_rotation), (Requeue::At(due), Some(due)));
     assert!(matches!(decide(&Observed { now: due, ..observed }), Step::Apply(KubernetesEffect::Record(_))));
 }
+
+/// The user requested a fourth key while the overlaps of two previous ones are not over.
+fn requested_a_fourth() -> Observed {
+    let mut observed = crowded();
+    observed.desired.inputs = "other".into();
+    observed
+}
+
+#[test]
+fn a_fourth_key_waits_for_the_overlap_of_the_oldest() {
+    let mut observed = requested_a_fourth();
+    let wait = rest(&observed);
+    assert_eq!(wait.requeue, Requeue::At(at(60)));
+    assert!(wait.report.ready.ready);
+    assert_eq!(wait.report.reconciling().unwrap().reason, Reason::WaitingForOverlap);
+    assert_eq!(wait.report.rotating.unwrap().reason, Reason::WaitingForOverlap);
+
+    observed.now = at(60);
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
+    observed.run.learn(Answer::Revoked(Sequence::FIRST, at(60)));
+    observed.recorded = recorded(decide(&observed));
+    assert_eq!(recorded(decide(&observed)).attempt(), Sequence::new(4));
+}
+
+#[rstest]
+#[case::the_current_key_is_gone(|observed: &mut Observed| {
+    observed.recorded.loss = Some(Loss { since: now(), cause: LossCause::Lost });
+})]
+#[case::the_current_key_has_expired(|observed: &mut Observed| {
+    let expired = KeyRecord { expires_at: Some(at(1)), ..observed.recorded.key.clone().unwrap() };
+    observed.recorded.key = Some(expired.clone());
+    observed.secret = SecretView::Intact { key: expired, previous: None, flaw: None };
+})]
+#[case::the_user_wants_no_overlap(|observed: &mut Observed| {
+    observed.desired.rotation.overlap = Duration::ZERO;
+})]
+fn a_key_that_is_needed_at_once_ends_the_overlap_of_the_oldest(#[case] change: fn(&mut Observed)) {
+    let mut observed = requested_a_fourth();
+    observed.now = at(2);
+    change(&mut observed);
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
+}
+
+/// The next key changes nothing for the consumers of the keys before the current one.
+#[test]
+fn a_rotation_leaves_the_overlap_of_older_keys_as_it_is() {
+    let mut observed = crowded();
+    observed.recorded.previous.remove(0);
+    let next = KeyRecord { sequence: Sequence::new(4).unwrap(), inputs: "other".into(), ..key("now") };
+    let after = observed.recorded.advanced_to(&next, &observed);
+    let ends: Vec<_> = after.previous.iter().map(|key| key.revoke_at.unwrap()).collect();
+    assert_eq!(ends, [at(120), at(60)]);
+    observed.desired.rotation.overlap = Duration::ZERO;
+    let after = observed.recorded.advanced_to(&next, &observed);
+    assert!(after.previous.iter().all(|key| key.revoke_at.unwrap() == now()));
+}
