@@ -170,10 +170,10 @@ async fn keys_between_an_older_status_and_the_secret_are_revoked() {
     let operator = stage.start_operator().await;
     let replaced = |key: &ServiceKey| {
         let status = key.status.as_ref().unwrap();
-        status.previous_keys.iter().map(|key| key.sequence).eq([2])
+        status.previous_keys.iter().map(|key| key.sequence).eq([1, 2])
     };
     let key = stage.wait(stage.keys(), NAME, "caught up", |key| key.is_some_and(replaced)).await.unwrap();
-    assert_eq!((sequence(&key), stage.living().await), (Some(3), vec![2, 3]));
+    assert_eq!((sequence(&key), stage.living().await), (Some(3), vec![1, 2, 3]));
     drop(operator);
 
     let _operator = stage.start_operator_ahead(SignedDuration::from_hours(2)).await;
