@@ -23,6 +23,8 @@ const API: &str = "/apis/servicekeys.dev/v1alpha1";
 /// The finalizer of another controller.
 const GUARD: &str = "example.com/guard";
 const MERGE_PATCH: &str = "application/merge-patch+json";
+/// The time within which a delay of watches also applies to a new one.
+const NEW_WATCHES: Duration = Duration::from_millis(50);
 
 /// The namespaces of the tenants.
 pub const TENANTS: [&str; 2] = ["team-a", "team-b"];
@@ -83,15 +85,14 @@ impl Actors {
     pub fn act(&mut self, action: &Action) {
         match action {
             Action::Apply { key, variant } => self.apply(*key, *variant),
+            Action::Create { key } => self.create_service_key(*key, 0),
             Action::Delete { key } => {
                 let (namespace, name, _) = self.key(*key);
                 self.send(Method::DELETE, &service_key(namespace, &name), None);
             }
             Action::Rotate { key } => {
                 let (namespace, name, _) = self.key(*key);
-                let now = self.world.clock.now().to_string();
-                let patch = json!({"metadata": {"annotations": {"servicekeys.dev/rotate": now}}});
-                self.merge(&service_key(namespace, &name), &patch);
+                self.rotate(namespace, &name);
             }
             Action::Suspend { key, suspended } => {
                 let (namespace, name, _) = self.key(*key);
@@ -143,6 +144,7 @@ impl Actors {
                 }
             }
             Action::StaleWatches { lasts } => self.stall_watches(*lasts),
+            Action::LateWatch { lag, lasts } => self.delay_watches(*lag, *lasts),
             Action::Crash { replica, effects } => self.with_process(*replica, |process| {
                 process.crash_after(*effects);
             }),
@@ -183,6 +185,7 @@ impl Actors {
         }
         for (number, side) in self.world.sides.iter().enumerate() {
             side.change(SideChange::RefuseLogin(false));
+            side.change(SideChange::Occupied(false));
             self.world.see_side(number, Author::Other);
         }
         self.offer_providers();
@@ -206,6 +209,9 @@ impl Actors {
     fn follow_advice(&self, object: &Value) {
         let (namespace, name) = checks::place(object);
         let advice = checks::ready(object);
+        if advice.starts_with("CredentialsUnusable") {
+            self.rotate(&namespace, &name);
+        }
         if !["SecretConflict", "RevokeFailed"].iter().any(|reason| advice.starts_with(reason)) {
             return;
         }
@@ -242,18 +248,28 @@ impl Actors {
         self.send(Method::PATCH, target, Some(patch));
     }
 
+    fn rotate(&self, namespace: &str, name: &str) {
+        let now = self.world.clock.now().to_string();
+        let patch = json!({"metadata": {"annotations": {"servicekeys.dev/rotate": now}}});
+        self.merge(&service_key(namespace, name), &patch);
+    }
+
     fn apply(&self, number: usize, variant: u32) {
         let (namespace, name, side) = self.key(number);
         let place = service_key(namespace, &name);
-        let spec = self.spec(side, variant);
         let (status, mut found) = self.send(Method::GET, &place, None);
         if status == 200 {
-            found["spec"] = spec;
+            found["spec"] = self.spec(side, variant);
             self.send(Method::PUT, &place, Some(&found));
         } else {
-            let key = custom("ServiceKey", json!({"name": name}), spec);
-            self.create(&format!("{API}/namespaces/{namespace}/servicekeys"), &key);
+            self.create_service_key(number, variant);
         }
+    }
+
+    fn create_service_key(&self, number: usize, variant: u32) {
+        let (namespace, name, side) = self.key(number);
+        let key = custom("ServiceKey", json!({"name": name}), self.spec(side, variant));
+        self.create(&format!("{API}/namespaces/{namespace}/servicekeys"), &key);
     }
 
     fn spec(&self, side: usize, variant: u32) -> Value {
@@ -501,6 +517,33 @@ impl Actors {
         self.tasks.spawn(async move {
             sleep(lasts).await;
             watches.iter().for_each(|watch| world.cluster.resume_watch(*watch));
+        });
+    }
+
+    fn delay_watches(&mut self, lag: Duration, lasts: Duration) {
+        let (world, began) = (Arc::clone(&self.world), Instant::now());
+        self.tasks.spawn(async move {
+            let of_service_keys = || {
+                let watches = world.cluster.watches().into_iter();
+                watches.filter(|watch| watch.resource == "servicekeys")
+            };
+            let mut next = began + lag;
+            while began.elapsed() < lasts {
+                let is_due = next <= Instant::now();
+                for watch in of_service_keys() {
+                    if !watch.is_paused {
+                        world.cluster.pause_watch(watch.id);
+                    }
+                    if is_due {
+                        world.cluster.deliver(watch.id, watch.undelivered);
+                    }
+                }
+                if is_due {
+                    next += lag;
+                }
+                sleep(NEW_WATCHES).await;
+            }
+            of_service_keys().for_each(|watch| world.cluster.resume_watch(watch.id));
         });
     }
 }

@@ -29,6 +29,8 @@ const MOST_WRITTEN: usize = 400;
 const MOST_CALLS: usize = 360;
 /// The longest time for which an effect may follow its decision, apart from pauses of the process.
 const IN_FLIGHT: Duration = Duration::from_secs(10);
+/// The longest time for which the operator may not know of a change of a ServiceKey, because watches lag.
+const UNKNOWN: Duration = Duration::from_secs(120);
 /// How much earlier an overlap may end, because times are full seconds.
 const ROUNDING: Duration = Duration::from_secs(3);
 /// The annotation by which a user requests another key, as a path.
@@ -171,6 +173,8 @@ struct KnownServiceKey {
     retains: bool,
     replaces: bool,
     is_released: bool,
+    /// A request for a key took effect after it was gone.
+    has_late_key: bool,
     created: VecDeque<Instant>,
     /// The changes by users.
     changed: VecDeque<Instant>,
@@ -189,6 +193,10 @@ struct KnownServiceKey {
 impl KnownServiceKey {
     fn title(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
+    }
+
+    const fn is_protected(&self) -> bool {
+        self.has_finalizer && !self.is_gone
     }
 }
 
@@ -297,7 +305,7 @@ impl Checks {
         let fields = ["/spec/parameters", "/spec/instance", "/spec/providerRef", ROTATE];
         let inputs = fields.iter().map(|path| after.pointer(path).cloned().unwrap_or_default()).collect();
         if known.inputs != inputs {
-            (known.inputs, known.edited) = (inputs, Some(Instant::now()));
+            (known.inputs, known.edited) = (inputs, change.before.map(|_| Instant::now()));
         }
         known.is_disturbed |= after.pointer("/spec/rotation/every").is_some();
         known.overlap = known.overlap.into_iter().chain([overlap(after)]).min();
@@ -451,22 +459,28 @@ impl Checks {
         let alive = self.alive_of(uid).count();
         let replaced = |other: &SideKey| other.mark == Some((uid, sequence - 1)) && !other.secret.is_empty();
         let has_replaced = sequence > 1 && self.alive_of(uid).any(replaced);
+        let heir = self.heirs.get(&uid).and_then(|heir| self.service_keys.get(heir));
+        let is_of_heir = heir.is_some_and(KnownServiceKey::is_protected);
         let Some(owner) = self.service_keys.get_mut(&uid) else {
             return self
                 .report(Rule::FinalizerFirst, format!("the key {} has the unknown owner {uid}", key.id));
         };
         let title = owner.title();
-        let is_edited = owner.edited.is_some_and(|edited| edited.elapsed() < IN_FLIGHT);
+        let is_edited = owner.edited.is_some_and(|edited| edited.elapsed() < UNKNOWN);
         let is_needless = !owner.is_disturbed
             && !is_edited
             && owner.created_from.get(&(sequence - 1)) == Some(&owner.inputs)
             && !owner.replaces;
-        owner.created_from.insert(sequence, owner.inputs.clone());
+        let inputs = if is_edited { Value::Null } else { owner.inputs.clone() };
+        owner.created_from.insert(sequence, inputs);
         let lately = count_within(&mut owner.created, HOUR);
         forget_older(&mut owner.changed, HOUR);
         let most = MOST_CREATED + 2 * owner.changed.len();
-        let (is_protected, is_released) = (owner.has_finalizer && !owner.is_gone, owner.is_released);
-        if !is_protected && !is_released {
+        // The operator does not wait for a late key that the user keeps.
+        owner.has_late_key |= owner.is_gone && !is_of_heir;
+        let may_stay = owner.is_released || owner.is_gone && owner.retains;
+        let is_protected = owner.is_protected() || is_of_heir;
+        if !is_protected && !may_stay {
             self.report(
                 Rule::FinalizerFirst,
                 format!("key {sequence} of {title} was created without a finalizer"),
@@ -554,7 +568,8 @@ impl Checks {
     /// Whether a user chose that the keys of this owner outlive it, and the operator removed its finalizer itself.
     #[must_use]
     pub fn is_retained(&self, uid: Uuid) -> bool {
-        self.service_keys.get(&uid).is_some_and(|known| known.is_gone && known.retains && !known.is_released)
+        let is_chosen = |known: &KnownServiceKey| known.retains && !known.is_released && !known.has_late_key;
+        self.service_keys.get(&uid).is_some_and(|known| known.is_gone && is_chosen(known))
     }
 
     /// Whether the keys of this owner may outlive it.

@@ -33,4 +33,4 @@ pub use process::Process;
 pub use report::{Report, Total};
 pub use run::{Outcome, Settings, run};
 pub use runner::Runner;
-pub use trouble::{Mishap, Trouble};
+pub use trouble::{Mishap, Requests, Trouble};

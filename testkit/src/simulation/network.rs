@@ -35,7 +35,7 @@ impl Network {
             return Err(Undelivered::NotConnected);
         };
         let what = format!("{} {}", request.method(), request.uri());
-        let (mishap, latency) = world.way_to(side);
+        let (mishap, latency) = world.way_to(side, &request);
         sleep(latency).await;
         let call = |request| world.call(side, &process, request);
         let answer = match mishap {

@@ -94,7 +94,7 @@ async fn simulate(settings: &Settings) -> Result<Outcome, String> {
     let definitions = Definitions::new(&crds.map_err(|error| error.to_string())?)?;
     let sides = draw_sides(&chance);
     let plan = draw_plan(&chance, sides.len());
-    let drawn = script::draw(&chance, plan.keys.len(), BUSY);
+    let drawn = script::draw(&chance, &plan, BUSY);
     let is_kept = |number: &usize| settings.only.as_ref().is_none_or(|only| only.contains(number));
     let events: Vec<_> = drawn.into_iter().enumerate().filter(|(number, _)| is_kept(number)).collect();
     let replicas = if chance.percent(50) { 1 } else { 2 };
@@ -224,7 +224,9 @@ impl Replica {
                     process.end();
                 }
             }
-            sleep(self.chance.millis(500..30_000)).await;
+            // A container is restarted at once, and later after further crashes.
+            let longest = if self.chance.percent(50) { 2000 } else { 30_000 };
+            sleep(self.chance.millis(500..longest)).await;
             starts += 1;
             process = Process::start(&name);
             self.processes.lock()[self.replica] = process.clone();

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Chance, Mishap, Trouble, network::LATEST, sides::SideChange};
+use super::{Chance, Mishap, Requests, Trouble, actors::Plan, network::LATEST, sides::SideChange};
 
 /// Something that happens at a time.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,11 @@ pub enum Action {
         key: usize,
         /// The variant; 0 is the plain one.
         variant: u32,
+    },
+    /// A user creates a ServiceKey in its plain variant, if none of its name exists.
+    Create {
+        /// The ServiceKey.
+        key: usize,
     },
     /// A user deletes a ServiceKey.
     Delete {
@@ -151,6 +156,13 @@ pub enum Action {
         /// For how long.
         lasts: Duration,
     },
+    /// The watches of ServiceKeys show changes in batches, and those of other objects at once.
+    LateWatch {
+        /// The time between two batches.
+        lag: Duration,
+        /// For how long.
+        lasts: Duration,
+    },
     /// A process of the operator is killed right after some more effects.
     Crash {
         /// The replica.
@@ -183,10 +195,10 @@ pub const VARIANTS: u32 = 8;
 
 /// Draws the events of a run, in the order of their time. Users are busy for this long.
 #[must_use]
-pub fn draw(chance: &Chance, keys: usize, busy: Duration) -> Vec<Event> {
+pub fn draw(chance: &Chance, plan: &Plan, busy: Duration) -> Vec<Event> {
     let mut events = Vec::new();
     // Each ServiceKey exists early in most runs.
-    for key in 0..keys {
+    for key in 0..plan.keys.len() {
         if chance.percent(85) {
             let variant = if chance.percent(60) { 0 } else { chance.below(VARIANTS) };
             let at = chance.seconds(0..120);
@@ -196,14 +208,20 @@ pub fn draw(chance: &Chance, keys: usize, busy: Duration) -> Vec<Event> {
             }
         }
     }
-    let busy = u32::try_from(busy.as_secs()).unwrap_or(u32::MAX);
+    let last = u32::try_from(busy.as_secs()).unwrap_or(u32::MAX);
     let count = chance.within(5..40);
     // Each run has a character: a few kinds of actions dominate, so that they meet each other.
     let favourites: Vec<u32> = (0..chance.within(2..6)).map(|_| chance.below(KINDS)).collect();
     for _ in 0..count {
         let kind = if chance.percent(70) { *chance.pick(&favourites) } else { chance.below(KINDS) };
-        events.push(Event { at: chance.seconds(20..busy), what: action(chance, kind) });
+        events.push(Event { at: chance.seconds(20..last), what: action(chance, kind) });
     }
+    for _ in 0..chance.below(3) {
+        let began = chance.seconds(20..last);
+        let encounter = encounter(chance, plan).into_iter();
+        events.extend(encounter.map(|event| Event { at: began + event.at, ..event }));
+    }
+    events.retain(|event| event.at < busy);
     events.sort_by_key(|event| event.at);
     events
 }
@@ -265,12 +283,103 @@ fn action(chance: &Chance, kind: u32) -> Action {
     }
 }
 
+/// Actions of several actors that meet. Drawn one by one, they hardly ever would.
+fn encounter(chance: &Chance, plan: &Plan) -> Vec<Event> {
+    let key = usize::try_from(chance.below(8)).unwrap_or_default() % plan.keys.len();
+    let mut events = match chance.below(4) {
+        0 => unanswered_creation(chance, plan, key),
+        1 => occupied_instance(chance, plan, key),
+        2 => late_news(chance, key),
+        _ => restore_with_late_news(chance, key),
+    };
+    if chance.percent(50) {
+        events.push(Event { at: chance.seconds(30..300), what: Action::Create { key } });
+    }
+    events
+}
+
+/// A request for a key gets no answer or takes effect late. Within seconds the user changes their mind, or the operator
+/// crashes.
+fn unanswered_creation(chance: &Chance, plan: &Plan, key: usize) -> Vec<Event> {
+    let mishap = match chance.below(5) {
+        0 => Mishap::LostAnswer,
+        1 => Mishap::Hangs,
+        _ => Mishap::Late(chance.seconds(2..latest())),
+    };
+    let trouble = Trouble { mishap, percent: 100, lasts: chance.seconds(2..20), of: Requests::Creations };
+    let start = |what| Event { at: Duration::ZERO, what };
+    let mut events = vec![start(Action::SideTrouble { side: plan.keys[key].1, trouble })];
+    if chance.percent(30) {
+        events.push(start(Action::Apply { key, variant: chance.below(VARIANTS) }));
+    } else {
+        events.extend([Action::Create { key }, Action::Rotate { key }].map(start));
+    }
+    let (deletion, crash) = (Action::Delete { key }, Action::Crash { replica: 0, effects: 0 });
+    let then = match chance.below(5) {
+        0 => vec![deletion],
+        1 => vec![Action::Apply { key, variant: chance.below(VARIANTS) }],
+        2 => vec![crash],
+        _ => vec![crash, deletion],
+    };
+    events.extend(then.into_iter().map(|what| Event { at: chance.millis(300..2000), what }));
+    events
+}
+
+/// ServiceKeys of one instance are deleted while another client's operation is under way there.
+fn occupied_instance(chance: &Chance, plan: &Plan, key: usize) -> Vec<Event> {
+    let side = plan.keys[key].1;
+    let change = |at, change| Event { at, what: Action::Side { side, change } };
+    let mut events = vec![
+        change(Duration::ZERO, SideChange::Background(chance.percent(70))),
+        change(chance.seconds(0..2), SideChange::Occupied(true)),
+        change(chance.seconds(5..300), SideChange::Occupied(false)),
+    ];
+    let is_deleted = |of: &usize| *of == key || plan.keys[*of].1 == side && chance.percent(60);
+    let deleted = (0..plan.keys.len()).filter(is_deleted);
+    events.extend(deleted.map(|key| Event { at: chance.seconds(0..4), what: Action::Delete { key } }));
+    events
+}
+
+/// Much happens to a ServiceKey, and the operator learns of it late, also of its own writes.
+fn late_news(chance: &Chance, key: usize) -> Vec<Event> {
+    let (lag, lasts) = (chance.seconds(1..30), chance.seconds(20..120));
+    let mut events = vec![Event { at: Duration::ZERO, what: Action::LateWatch { lag, lasts } }];
+    for _ in 0..chance.within(2..7) {
+        let what = match chance.below(6) {
+            0 => Action::Apply { key, variant: chance.below(VARIANTS) },
+            1 => Action::Rotate { key },
+            2 => Action::DeleteSecret { key },
+            3 => Action::EditSecret { key },
+            4 => Action::Suspend { key, suspended: chance.percent(50) },
+            _ => Action::Delete { key },
+        };
+        events.push(Event { at: chance.seconds(0..90), what });
+    }
+    events
+}
+
+/// All ServiceKeys are restored from a backup. The API server is so busy with it that watches lag. The user of a
+/// restored ServiceKey deletes it some time later.
+fn restore_with_late_news(chance: &Chance, key: usize) -> Vec<Event> {
+    let (lag, lasts) = (chance.seconds(5..60), chance.seconds(30..180));
+    vec![
+        Event { at: Duration::ZERO, what: Action::Rotate { key } },
+        Event { at: chance.seconds(10..60), what: Action::LateWatch { lag, lasts } },
+        Event { at: chance.seconds(30..60), what: Action::Restore },
+        Event { at: chance.seconds(200..600), what: Action::Delete { key } },
+    ]
+}
+
+fn latest() -> u32 {
+    u32::try_from(LATEST.as_secs()).unwrap_or(1)
+}
+
 fn trouble(chance: &Chance) -> Trouble {
     let mishap = match chance.below(9) {
         0 => Mishap::NotConnected,
         1 => Mishap::LostAnswer,
         2 => Mishap::Hangs,
-        3 => Mishap::Late(chance.seconds(1..u32::try_from(LATEST.as_secs()).unwrap_or(1))),
+        3 => Mishap::Late(chance.seconds(1..latest())),
         4 => Mishap::Refused(*chance.pick(&[400, 403, 408, 422, 429, 500, 502, 503, 504])),
         5 => Mishap::Mistaken(*chance.pick(&[408, 500, 502, 503, 504])),
         6 => Mishap::CutBody,
@@ -278,7 +387,7 @@ fn trouble(chance: &Chance) -> Trouble {
         _ => Mishap::Slow(chance.seconds(1..30)),
     };
     let percent = *chance.pick(&[10, 30, 60, 100]);
-    Trouble { mishap, percent, lasts: chance.seconds(5..900) }
+    Trouble { mishap, percent, lasts: chance.seconds(5..900), of: Requests::All }
 }
 
 fn cluster_mishap(chance: &Chance) -> Mishap {

@@ -73,6 +73,8 @@ pub enum SideChange {
     Background(bool),
     /// Brokers refuse an operation while another one is under way at the same instance, or accept it.
     OneAtATime(bool),
+    /// Another client's operation is under way at the instance, so brokers refuse all others, or it has ended.
+    Occupied(bool),
 }
 
 impl Side {
@@ -213,7 +215,11 @@ impl Side {
                     fake.change_pace(cloud_foundry::Pace::looks(2));
                 }
             }
-            (SideFake::Broker(_) | SideFake::IbmCloud(_), SideChange::OneAtATime(_)) => {}
+            (SideFake::CloudFoundry(fake), SideChange::Occupied(occupied)) => fake.occupy(occupied),
+            (
+                SideFake::Broker(_) | SideFake::IbmCloud(_),
+                SideChange::OneAtATime(_) | SideChange::Occupied(_),
+            ) => {}
             // It has no work in the background.
             (SideFake::IbmCloud(_), SideChange::Background(_)) => {}
         }

@@ -39,11 +39,26 @@ pub struct Trouble {
     pub percent: u32,
     /// How long it lasts.
     pub lasts: Duration,
+    /// The requests that it happens to.
+    pub of: Requests,
+}
+
+/// Requests that a trouble may hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requests {
+    /// All of them.
+    All,
+    /// Those that create a key. Many remote sides need much longer for these than for any other request.
+    Creations,
 }
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} for {} % of the requests, for {} s", self.mishap, self.percent, self.lasts.as_secs())
+        let of = match self.of {
+            Requests::All => "requests",
+            Requests::Creations => "requests for a key",
+        };
+        write!(f, "{:?} for {} % of the {of}, for {} s", self.mishap, self.percent, self.lasts.as_secs())
     }
 }
 
@@ -63,9 +78,11 @@ impl Troubles {
     }
 
     /// What happens to a request that is sent now.
-    pub fn mishap(&mut self, chance: &Chance) -> Option<Mishap> {
+    pub fn mishap(&mut self, chance: &Chance, creates: bool) -> Option<Mishap> {
         let now = Instant::now();
         self.0.retain(|(_, until)| *until > now);
-        self.0.iter().find(|(trouble, _)| chance.percent(trouble.percent)).map(|(trouble, _)| trouble.mishap)
+        let troubles = self.0.iter().map(|(trouble, _)| trouble);
+        let mut about_this = troubles.filter(|trouble| creates || trouble.of == Requests::All);
+        about_this.find(|trouble| chance.percent(trouble.percent)).map(|trouble| trouble.mishap)
     }
 }

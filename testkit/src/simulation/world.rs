@@ -156,8 +156,10 @@ impl World {
 
     /// The mishap and the latency of a request to a remote side.
     #[must_use]
-    pub fn way_to(&self, side: usize) -> (Option<Mishap>, Duration) {
-        let mishap = self.troubles.lock().get_mut(side).and_then(|troubles| troubles.mishap(&self.chance));
+    pub fn way_to(&self, side: usize, request: &Request<Bytes>) -> (Option<Mishap>, Duration) {
+        let creates = [Method::POST, Method::PUT].contains(request.method()) && !is_login(request);
+        let mut troubles = self.troubles.lock();
+        let mishap = troubles.get_mut(side).and_then(|troubles| troubles.mishap(&self.chance, creates));
         self.count(|happened| happened.mishaps += u64::from(mishap.is_some()));
         (mishap, self.chance.millis(LATENCY))
     }
@@ -165,7 +167,7 @@ impl World {
     /// The same for a request to the API server.
     #[must_use]
     pub fn way_to_cluster(&self) -> (Option<Mishap>, Duration) {
-        let mishap = self.cluster_troubles.lock().mishap(&self.chance);
+        let mishap = self.cluster_troubles.lock().mishap(&self.chance, false);
         self.count(|happened| happened.mishaps += u64::from(mishap.is_some()));
         (mishap, self.chance.millis(1..30))
     }
@@ -198,8 +200,7 @@ impl World {
         process: &Process,
         request: Request<Bytes>,
     ) -> Result<Response<Body>, Undelivered> {
-        let is_login = request.uri().path().ends_with("/token");
-        let changes = !is_login && ![Method::GET, Method::HEAD].contains(request.method());
+        let changes = !is_login(&request) && ![Method::GET, Method::HEAD].contains(request.method());
         let what = format!("-> {} {}", request.method(), request.uri());
         self.count(|happened| {
             happened.remote_calls += 1;
@@ -276,6 +277,10 @@ impl World {
             self.checks().report(Rule::Modelled, unmodelled);
         }
     }
+}
+
+fn is_login(request: &Request<Bytes>) -> bool {
+    request.uri().path().ends_with("/token")
 }
 
 impl std::fmt::Debug for World {

@@ -62,6 +62,11 @@ impl FakeCloudFoundry {
         self.change(|side| side.state.one_at_a_time = one_at_a_time);
     }
 
+    /// Lets brokers work on operations of another client, so that they refuse all others, or end these operations.
+    pub fn occupy(&self, occupied: bool) {
+        self.change(|side| side.state.is_occupied = occupied);
+    }
+
     /// The work that is under way, oldest first.
     #[must_use]
     pub fn under_way(&self) -> Vec<UnderWay> {

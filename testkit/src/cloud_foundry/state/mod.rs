@@ -38,6 +38,8 @@ pub(super) struct State {
     pub page_limit: Option<usize>,
     /// Whether the broker works on one key of an instance at a time.
     pub one_at_a_time: bool,
+    /// Whether the broker works on an operation of another client at each instance, and refuses all others.
+    pub is_occupied: bool,
     /// Whether it is a Korifi.
     pub korifi: bool,
     /// The limit of resources in a list, whatever the size of its pages.
@@ -88,6 +90,7 @@ impl State {
             pace,
             page_limit: None,
             one_at_a_time: false,
+            is_occupied: false,
             korifi: false,
             max_total_results: None,
             keys: BTreeMap::new(),

@@ -106,6 +106,9 @@ impl State {
 
     /// Whether the broker accepts one operation at a time and works on another key of the same instance.
     fn is_busy_elsewhere(&self, guid: &str) -> bool {
+        if self.is_occupied {
+            return true;
+        }
         let Some(key) = self.key(guid).filter(|_| self.one_at_a_time) else { return false };
         self.keys.values().any(|other| {
             other.key.instance == key.instance
