@@ -156,6 +156,11 @@ impl SecretCache {
         own.secrets.insert(key, OwnKnowledge { version, verified, meta });
     }
 
+    /// The number of Secrets of which the process has knowledge of its own.
+    pub(super) fn own_len(&self) -> usize {
+        self.own.0.lock().secrets.len()
+    }
+
     /// Forgets the own knowledge of a Secret, because it was wrong or the Secret is gone.
     pub(super) fn forget(&self, namespace: &str, name: &str) {
         self.own.0.lock().secrets.remove(&named(namespace, name));
