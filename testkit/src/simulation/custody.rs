@@ -61,3 +61,24 @@ impl Custody {
         is_neglected.then_some(held.key.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWNER: Uuid = Uuid::from_u128(1);
+
+    #[test]
+    fn only_the_process_that_knows_the_credentials_has_to_store_them_first() {
+        let mut custody = Custody::default();
+        let early = Sent { process: "a".to_owned(), at: Instant::now() };
+        custody.receive("a", OWNER, "next", "s3cret");
+        let late = |process: &str| Sent { process: process.to_owned(), at: Instant::now() };
+        assert_eq!(custody.neglected(OWNER, "previous", &late("a")), Some("next"));
+        assert_eq!(custody.neglected(OWNER, "next", &late("a")), None);
+        assert_eq!(custody.neglected(OWNER, "previous", &late("b")), None);
+        assert_eq!(custody.neglected(OWNER, "previous", &early), None);
+        custody.store("s3cret");
+        assert_eq!(custody.neglected(OWNER, "previous", &late("a")), None);
+    }
+}

@@ -1,8 +1,8 @@
 //! A hostile tenant, and the remote side that the tenant controls.
 //!
 //! The tenant has a namespace, and may create everything in it. The tenant's remote side speaks the protocol well enough
-//! to be called, and spoils many of its answers. It is none of the world's [sides](super::world::World::sides): nobody
-//! counts what happens there, and its ServiceKey need not settle.
+//! to be called, and spoils many of its answers. It is not one of the world's [sides](super::world::World::sides): the
+//! checks do not see its keys, and its ServiceKeys need not settle.
 
 use std::{future, io, time::Duration};
 

@@ -146,7 +146,7 @@ async fn cut(answer: Response<Body>) -> Result<Response<Body>, Undelivered> {
     Ok(Response::from_parts(head, Body::from_stream(futures::stream::iter(parts))))
 }
 
-/// The same answer, with links that lead to a host of somebody else.
+/// The same answer, with links that lead to another host.
 async fn astray(answer: Response<Body>) -> Result<Response<Body>, Undelivered> {
     let (mut head, body) = answer.into_parts();
     let bytes = to_bytes(body, LARGEST_ANSWER).await.map_err(|_| Undelivered::Cut)?;
@@ -154,7 +154,7 @@ async fn astray(answer: Response<Body>) -> Result<Response<Body>, Undelivered> {
     Ok(Response::from_parts(head, Body::from(redirect_links(&bytes, STRAY))))
 }
 
-/// The host of somebody else.
+/// A host that no remote side has.
 const STRAY: &str = "https://stray.example";
 
 /// The time that a request needs for one direction.

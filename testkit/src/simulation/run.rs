@@ -45,6 +45,8 @@ const BOOKMARKS: u32 = 24;
 const CHECK_INTERVAL: Duration = Duration::from_secs(600);
 /// The time in which the objects of the hostile tenant disappear.
 const EVICTION: Duration = Duration::from_secs(400);
+/// How many of 100 runs compare the operator's memory with that of a new process.
+const COMPARED: u32 = 25;
 /// Separates the chance of deceptions from all other chance.
 const DECEPTION: u64 = 0x5eed_dece_9710_0000;
 /// The duration of the Lease.
@@ -171,7 +173,9 @@ async fn simulate(settings: &Settings) -> Result<Outcome, String> {
         let calm = world.happenings();
         sleep(REST).await;
         rested(&world, calm);
-        memory::compare(&world, &actors, &processes).await;
+        if deception.percent(COMPARED) {
+            memory::compare(&world, &actors, &processes).await;
+        }
     }
     drop(tasks);
     for side in &world.sides {

@@ -227,7 +227,7 @@ pub fn draw_deceptions(chance: &Chance, busy: Duration) -> Vec<Event> {
     let busy = u32::try_from(busy.as_secs()).unwrap_or(u32::MAX);
     let mut events = Vec::new();
     let number = |end| usize::try_from(chance.below(end)).unwrap_or_default();
-    if chance.percent(35) {
+    if chance.percent(20) {
         for of_attack in 0..chance.within(1..4) {
             let attack = match chance.below(8) {
                 0..=3 => Attack::OwnSide,
@@ -240,12 +240,12 @@ pub fn draw_deceptions(chance: &Chance, busy: Duration) -> Vec<Event> {
             events.push(Event { at: chance.seconds(1..busy), what });
         }
     }
-    if chance.percent(25) {
+    if chance.percent(20) {
         let trouble = Trouble { mishap: Mishap::StrayLinks, percent: 60, lasts: chance.seconds(5..900) };
         let what = Action::SideTrouble { side: number(4), trouble };
         events.push(Event { at: chance.seconds(1..busy), what });
     }
-    if chance.percent(35) {
+    if chance.percent(20) {
         for _ in 0..chance.within(1..4) {
             let what = Action::ReorderWatches { lasts: chance.seconds(5..600) };
             events.push(Event { at: chance.seconds(1..busy), what });
