@@ -30,7 +30,7 @@ pub mod testing {
             AddressPolicy, AddressRules, ApiServer, IbmCloudConfig, Names, Network, Transport, Undelivered,
         },
         clock::Clock,
-        controller::{Operator, Options},
+        controller::{Operator, Options, TableSizes},
         lifecycle::{DecisionList, Identity, Sequence, order_of_decisions},
         runtime::{
             Election, Health, HealthThresholds, HttpServer, Leadership, LogFormat, Loss, Metrics, client,

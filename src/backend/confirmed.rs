@@ -83,6 +83,11 @@ impl ConfirmedKeys {
         }
     }
 
+    /// The number of keys.
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
     /// Replaces the known ids by those of a list of all marked keys, which was requested at `asked`. It keeps ids that
     /// the remote side has shown since. A remote side may list anything, so the caller omits the keys that no
     /// ServiceKey has.

@@ -69,6 +69,16 @@ impl Backend {
         }
     }
 
+    /// The sizes of the tables that have an entry for each key.
+    #[must_use]
+    pub(crate) fn table_sizes(&self) -> Vec<(&'static str, usize)> {
+        match self {
+            Self::OpenServiceBroker(_) => Vec::new(),
+            Self::CloudFoundry(foundry) => foundry.table_sizes().into(),
+            Self::IbmCloud(cloud) => cloud.table_sizes().into(),
+        }
+    }
+
     /// Whether keys have a role and an access policy.
     #[must_use]
     pub(crate) const fn has_roles(&self) -> bool {

@@ -16,10 +16,12 @@ mod scope;
 mod service_key;
 mod shared;
 mod state_metrics;
+mod tables;
 mod unread;
 mod watch;
 
 pub use run::{Operator, Options};
+pub use tables::TableSizes;
 
 use kube::api::PostParams;
 

@@ -91,6 +91,11 @@ impl<T: Clone + Eq + Hash> Waiters<T> {
 }
 
 impl<T: Eq + Hash> Waiters<T> {
+    /// The number of waiting objects.
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
     /// Notifies an object that changed or is gone.
     pub(super) fn notify(&self, id: &T) {
         if let Some(changed) = self.0.lock().get(id) {

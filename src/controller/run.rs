@@ -17,6 +17,7 @@ use super::{
     service_key::{self, templates::Templates},
     shared::{Shared, Shares},
     state_metrics,
+    tables::TableSizes,
     unread::Received,
 };
 use crate::{
@@ -58,6 +59,7 @@ pub struct Operator {
     templates: Templates,
     metrics: Metrics,
     leadership: Leadership,
+    tables: TableSizes,
 }
 
 impl Operator {
@@ -72,6 +74,7 @@ impl Operator {
             templates: Templates::default(),
             metrics: Metrics::default(),
             leadership: Leadership::sole(),
+            tables: TableSizes::default(),
         }
     }
 
@@ -106,6 +109,12 @@ impl Operator {
         Self { leadership, ..self }
     }
 
+    /// Shows the sizes of the operator's tables in `tables`.
+    #[must_use]
+    pub fn with_table_sizes(self, tables: TableSizes) -> Self {
+        Self { tables, ..self }
+    }
+
     /// Runs until `shutdown` resolves. Work that is interrupted then continues at the next start.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         let mut work: Vec<BoxStream<'static, ()>> = vec![self.metrics.heartbeat().ticks().boxed()];
@@ -125,7 +134,9 @@ impl Operator {
             leadership: self.leadership.clone(),
             shares: Shares { templates: self.templates.clone(), ..Shares::default() },
             answer_memory: AnswerMemory::default(),
+            tables: self.tables.clone(),
         };
+        shared.show_table_sizes();
         if self.options.namespaces.is_none() {
             let (namespaces, news) = Namespaces::watch(self.client.clone(), self.metrics.watches());
             (shared.namespaces, relabelled) = (namespaces, news.relabelled);

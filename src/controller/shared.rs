@@ -13,6 +13,7 @@ use super::{
     service_key::{
         index::ServiceKeyIndex, missing_keys::MissingKeys, seats::Seats, secret_reader, templates::Templates,
     },
+    tables::TableSizes,
 };
 use crate::{
     backend::{RemoteShares, Transport},
@@ -45,6 +46,22 @@ pub(super) struct Shared {
     pub leadership: Leadership,
     pub answer_memory: AnswerMemory,
     pub shares: Shares,
+    pub tables: TableSizes,
+}
+
+impl Shared {
+    /// Shows the sizes of the tables that all scopes share.
+    pub(super) fn show_table_sizes(&self) {
+        let providers = Arc::downgrade(&self.providers);
+        self.tables
+            .add(move || providers.upgrade().map(|providers| providers.table_sizes()).unwrap_or_default());
+        let (missing, seats) = (Arc::downgrade(&self.missing_keys), Arc::downgrade(&self.seats));
+        self.tables.add(move || {
+            let missing = missing.upgrade().map(|missing| ("missing keys", missing.len()));
+            let seats = seats.upgrade().map(|seats| ("seats", seats.len()));
+            missing.into_iter().chain(seats).collect()
+        });
+    }
 }
 
 /// The limited resources of the process, which namespaces share.

@@ -108,6 +108,11 @@ impl CloudFoundry {
         RemoteApi { http: &self.http, session: &self.session }
     }
 
+    /// The sizes of the tables that have an entry for each key.
+    pub(crate) fn table_sizes(&self) -> [(&'static str, usize); 2] {
+        [("confirmed keys", self.confirmed.len()), ("pending operations", self.pending.len())]
+    }
+
     /// Checks whether the API accepts this login, and whether organization and space exist.
     ///
     /// # Errors

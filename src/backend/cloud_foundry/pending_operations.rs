@@ -264,6 +264,11 @@ impl PendingOperations {
         look.saturating_duration_since(now)
     }
 
+    /// The number of operations.
+    pub(super) fn len(&self) -> usize {
+        self.entries().len()
+    }
+
     /// How many operations have not created a key yet.
     fn unfinished(&self) -> usize {
         self.entries().values().filter(|entry| !entry.is_made).count()

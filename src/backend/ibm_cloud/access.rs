@@ -41,6 +41,11 @@ impl OwnServiceIds {
         Self { attempts: Attempts::new(settling) }
     }
 
+    /// The number of recorded attempts.
+    pub(super) fn len(&self) -> usize {
+        self.attempts.len()
+    }
+
     /// The CRN of the service ID for the key, or `None` if the ServiceKey leaves that to IBM Cloud. A service ID of the
     /// key's own is created here with its policy, unless it exists.
     ///

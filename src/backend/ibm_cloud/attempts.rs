@@ -77,6 +77,11 @@ impl Attempts {
         attempts.insert(request.identity, attempt);
     }
 
+    /// The number of recorded attempts.
+    pub(super) fn len(&self) -> usize {
+        self.known.lock().len()
+    }
+
     /// Removes the record of an attempt whose outcome is known.
     pub(super) fn end(&self, identity: Identity) {
         self.known.lock().remove(&identity);

@@ -142,6 +142,12 @@ impl IbmCloud {
         RemoteApi { http: &self.http, session: &self.session }
     }
 
+    /// The sizes of the tables that have an entry for each key.
+    pub(crate) fn table_sizes(&self) -> [(&'static str, usize); 2] {
+        let attempts = self.attempts.len() + self.service_ids.len();
+        [("confirmed keys", self.confirmed.len()), ("attempts", attempts)]
+    }
+
     /// Checks whether IAM knows this login, and whether the Resource Controller accepts it.
     ///
     /// # Errors

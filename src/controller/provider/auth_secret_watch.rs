@@ -111,6 +111,11 @@ where
         self.wanted.lock().keys().cloned().collect()
     }
 
+    /// The number of watches, and of the providers that have some.
+    pub(super) fn len(&self) -> usize {
+        self.lock().len() + self.wanted.lock().len()
+    }
+
     /// Ends the watches for a provider that is gone.
     pub(super) fn forget(&self, id: &ProviderId) {
         self.wanted.lock().remove(id);

@@ -43,6 +43,11 @@ impl ProviderEvents {
         }
     }
 
+    /// The number of waiting providers.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.lock().len()
+    }
+
     /// Reports that a ServiceKey of this provider is gone.
     pub(crate) fn notify_released(&self, id: &ProviderId) {
         if self.waiting.lock().contains(id) {

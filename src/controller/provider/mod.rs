@@ -57,6 +57,7 @@ use super::{
     requeues::Requeues,
     service_key::{local_state::Backoff, status::condition},
     shared::Shared,
+    tables::Sizes,
     unread::{self, Received},
     watch::{self, WatchChange},
 };
@@ -125,6 +126,11 @@ where
         edits: Waiters::default(),
         wakes: Waiters::default(),
     });
+    let of_kind = Arc::downgrade(&context);
+    context
+        .shared
+        .tables
+        .add(move || of_kind.upgrade().map(|context| context.table_sizes()).unwrap_or_default());
     let released =
         context.shared.providers.events.subscribe_releases().filter_map(|id| future::ready(K::named(&id)));
     let (noting, waking) = (Arc::clone(&context), Arc::clone(&context));
@@ -172,6 +178,16 @@ fn on_error<K: Provider>(_: Arc<K>, error: &Error, _: Arc<ProviderContext<K>>) -
 }
 
 impl<K: Provider> ProviderContext<K> {
+    fn table_sizes(&self) -> Sizes {
+        let Self { shared: _, providers, watches, list: _, checks, edits, wakes } = self;
+        vec![
+            ("cached providers", providers.len()),
+            ("login Secrets", watches.len()),
+            ("checks", checks.lock().len()),
+            ("waiting checks", edits.len() + wakes.len()),
+        ]
+    }
+
     /// Updates the state when providers appear, change or disappear.
     fn note(&self, change: &WatchChange<K>) {
         match change {

@@ -59,6 +59,11 @@ impl PendingProviders {
         self.unloaded.lock().remove(id)
     }
 
+    /// The number of providers that were not loaded yet.
+    pub(super) fn len(&self) -> usize {
+        self.unloaded.lock().len()
+    }
+
     /// Waits for the lists that would show a provider. Returns `false` if it exists but is not loaded yet.
     pub(super) async fn wait_known(&self, id: &ProviderId) -> bool {
         let lists: Vec<_> = {

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{AllowedNamespaces, NamespaceRule, ProviderSpec, Reason},
     backend::{Backend, BackendKind},
-    controller::{ids::ProviderId, queue::Queue},
+    controller::{ids::ProviderId, queue::Queue, tables::Sizes},
     lifecycle::{Allowance, Problem, ProviderView},
     runtime::metrics::QueueMetrics,
 };
@@ -280,6 +280,18 @@ impl ProviderStore {
             (id.clone(), loaded.kind, pause.unwrap_or_default())
         };
         self.loaded.lock().iter().map(of).collect()
+    }
+
+    /// The sizes of the tables of all providers and of their backends.
+    pub(crate) fn table_sizes(&self) -> Sizes {
+        let loaded = self.loaded.lock();
+        let backends = loaded.values().filter_map(|loaded| loaded.backend.as_ref().ok());
+        let own = [
+            ("loaded providers", loaded.len()),
+            ("pending providers", self.pending.len()),
+            ("waiting providers", self.events.len()),
+        ];
+        own.into_iter().chain(backends.flat_map(|backend| backend.table_sizes())).collect()
     }
 
     /// The queue of the provider's requests.

@@ -125,6 +125,11 @@ impl Departures {
         self.leaving.0.lock().contains_key(&uid)
     }
 
+    /// The number of UIDs whose keys may be revoked here.
+    pub(super) fn len(&self) -> usize {
+        self.leaving.0.lock().len() + self.in_use.lock().len()
+    }
+
     /// Handles a ServiceKey that vanished, with its last state. `None`: it may still exist.
     pub(super) fn note(&self, key: &ServiceKey, local: Option<LocalState>) {
         let before = key.parsed_uid().and_then(|uid| self.in_use.lock().remove(&uid));

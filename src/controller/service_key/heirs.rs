@@ -38,6 +38,12 @@ impl Heirs {
         *self.0.lock() = index;
     }
 
+    /// The number of entries.
+    pub(crate) fn len(&self) -> usize {
+        let index = self.0.lock();
+        index.living.len() + index.of_former.values().map(BTreeSet::len).sum::<usize>()
+    }
+
     /// Whether a ServiceKey of this UID exists.
     pub(crate) fn lives(&self, uid: Uuid) -> bool {
         self.0.lock().living.contains_key(&uid)

@@ -359,6 +359,11 @@ impl LocalStates {
         }
     }
 
+    /// The number of states.
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
     /// Forgets all other ServiceKeys.
     pub(crate) fn retain(&self, owners: &HashSet<Uuid>) {
         self.0.lock().retain(|owner, place| {

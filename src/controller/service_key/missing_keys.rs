@@ -35,6 +35,11 @@ impl MissingKeys {
         missed.into_values().for_each(|key| self.wakes.send(&key));
     }
 
+    /// The number of missing keys.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.lock().len()
+    }
+
     /// Whether a key is missing.
     pub(crate) fn contains(&self, key: Identity) -> bool {
         self.keys.lock().contains_key(&key)

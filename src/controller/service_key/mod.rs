@@ -60,6 +60,7 @@ use super::{
     queue::Waiters,
     scope::Scope,
     shared::Shared,
+    tables::Sizes,
     watch::{self, WatchChange},
 };
 use crate::{
@@ -87,6 +88,20 @@ impl Context {
         self.shared.leadership.wait(&self.shared.clock).await;
         self.secrets.ready().await;
         self.shared.namespaces.wait_filled().await;
+    }
+
+    /// The sizes of the tables of this scope.
+    fn table_sizes(&self) -> Sizes {
+        let Self { shared: _, keys, secrets, reservations, local_states, departures, waiting, workers: _ } =
+            self;
+        vec![
+            ("cached ServiceKeys", keys.len()),
+            ("own Secrets", secrets.own_len()),
+            ("reservations", reservations.len()),
+            ("local states", local_states.len()),
+            ("departures", departures.len()),
+            ("waiting ServiceKeys", waiting.len()),
+        ]
     }
 
     /// The ServiceKey as the cache shows it now; `None` once it is gone.
@@ -168,7 +183,14 @@ pub(super) fn serve(
     let of_tenants = keys_of_tenants(relabelled, keys.clone());
     let after_jumps = keys_after_jumps(clock_jumps::forward_jumps(shared.clock.clone()), keys.clone());
     let seated = shared.seats.subscribe();
+    let heirs = Arc::downgrade(&watched.heirs);
     let context = Arc::new(watched.into_context(keys.clone(), SecretCache::new(secrets, own_writes)));
+    let scope = Arc::downgrade(&context);
+    shared.tables.add(move || {
+        let of_scope = scope.upgrade().map(|context| context.table_sizes());
+        let heirs = heirs.upgrade().map(|heirs| ("heirs", heirs.len()));
+        of_scope.into_iter().flatten().chain(heirs).collect()
+    });
     let revoked = departures::revoke_keys(vanished, Arc::clone(&context));
     // The controller sets no bound of its own: a reconcile that waits for a remote side must not keep others
     // from working.

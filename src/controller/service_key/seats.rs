@@ -127,6 +127,11 @@ impl Seats {
         woken.into_iter().for_each(|(namespace, names)| self.wake(&namespace, names));
     }
 
+    /// The number of ServiceKeys in all groups.
+    pub(crate) fn len(&self) -> usize {
+        self.groups().values().map(|row| row.known.len()).sum()
+    }
+
     /// Assigns a seat to a ServiceKey, if one of `max` seats is free for it.
     pub(crate) fn take(&self, provider: &ProviderId, namespace: &str, uid: Uuid, max: usize) -> Seat {
         let mut groups = self.groups();

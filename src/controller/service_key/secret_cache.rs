@@ -4,7 +4,10 @@
 //! The cache shows only Secrets with the operator's label. A Secret that it does not show may be absent,
 //! foreign, or the operator's without its label. Only a lookup by name shows which.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
@@ -58,8 +61,9 @@ impl OwnWrites {
             WatchChange::Deleted(secret) => known.gone(secret),
             WatchChange::Listed(secrets) => {
                 secrets.iter().for_each(|secret| known.shown(secret));
+                let listed: HashSet<_> = secrets.iter().map(|secret| key_of(&secret.metadata)).collect();
                 // A Secret that the list does not confirm may be gone: the next reconcile looks it up.
-                known.secrets.retain(|_, known| known.meta.is_none());
+                known.secrets.retain(|secret, known| known.meta.is_none() && listed.contains(secret));
             }
         }
     }
@@ -156,6 +160,11 @@ impl SecretCache {
         own.secrets.insert(key, OwnKnowledge { version, verified, meta });
     }
 
+    /// The number of Secrets of which the process has knowledge of its own.
+    pub(super) fn own_len(&self) -> usize {
+        self.own.0.lock().secrets.len()
+    }
+
     /// Forgets the own knowledge of a Secret, because it was wrong or the Secret is gone.
     pub(super) fn forget(&self, namespace: &str, name: &str) {
         self.own.0.lock().secrets.remove(&named(namespace, name));
@@ -214,6 +223,21 @@ mod tests {
             ..ObjectMeta::default()
         };
         PartialObjectMeta { metadata, ..PartialObjectMeta::default() }
+    }
+
+    /// No event reports the deletion of a Secret while a watch is interrupted. Only the next list shows it.
+    #[test]
+    fn a_secret_that_a_new_list_lacks_is_forgotten() {
+        let (store, _writer) = reflector::store();
+        let own = OwnWrites::default();
+        let secrets = SecretCache::new(Cache::filled_with(store), own.clone());
+        for secret in [stored(1), stored(2)] {
+            secrets.remember(&secret.metadata, true);
+            own.observe(&WatchChange::Applied(secret));
+        }
+        assert_eq!(secrets.own_len(), 2);
+        own.observe(&WatchChange::Listed(vec![Arc::new(stored(1))]));
+        assert_eq!(secrets.own_len(), 1);
     }
 
     /// The watch replaces the operator's own knowledge while a reconcile reads it. At any time one of the two

@@ -54,6 +54,11 @@ impl SecretReservations {
         }
     }
 
+    /// The number of reservations.
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
     /// Releases the reservations of all other ServiceKeys.
     pub(super) fn retain(&self, owners: &HashSet<Uuid>) {
         let mut reservations = self.0.lock();

@@ -13,6 +13,7 @@ use tokio::{
 use super::{
     api_server::{Call, Verb},
     checks::{self, Author, text},
+    hostile::{Attack, HOSTILE, LOGIN},
     process::Process,
     script::Action,
     sides::SideChange,
@@ -145,6 +146,8 @@ impl Actors {
             }
             Action::StaleWatches { lasts } => self.stall_watches(*lasts),
             Action::LateWatch { lag, lasts } => self.delay_watches(*lag, *lasts),
+            Action::ReorderWatches { lasts } => self.reorder_watches(*lasts),
+            Action::Attack { number, attack } => self.attack(*number, *attack),
             Action::Crash { replica, effects } => self.with_process(*replica, |process| {
                 process.crash_after(*effects);
             }),
@@ -544,6 +547,70 @@ impl Actors {
                 sleep(NEW_WATCHES).await;
             }
             of_service_keys().for_each(|watch| world.cluster.resume_watch(watch.id));
+        });
+    }
+}
+
+/// The hostile tenant, and what misleads the operator.
+impl Actors {
+    /// Creates a provider and a ServiceKey of the hostile tenant.
+    fn attack(&self, number: usize, attack: Attack) {
+        let World { hostile, sides, .. } = &*self.world;
+        self.create("/api/v1/namespaces", &json!({"metadata": {"name": HOSTILE}}));
+        let login = json!({"metadata": {"name": LOGIN}, "stringData": hostile.login()});
+        self.create(&format!("/api/v1/namespaces/{HOSTILE}/secrets"), &login);
+        let name = json!({"name": format!("{HOSTILE}-{number}")});
+        let provider = custom("KeyProvider", name.clone(), hostile.provider_spec(attack, sides));
+        self.create(&format!("{API}/namespaces/{HOSTILE}/keyproviders"), &provider);
+        let spec = json!({
+            "providerRef": {"kind": "KeyProvider", "name": name["name"]},
+            "instance": hostile.instance(attack, sides),
+        });
+        self.create(&format!("{API}/namespaces/{HOSTILE}/servicekeys"), &custom("ServiceKey", name, spec));
+    }
+
+    /// Deletes everything that the hostile tenant has. Its remote side revokes nothing, so its keys are given up. Returns
+    /// whether it had anything.
+    pub fn evict_hostile(&self) -> bool {
+        for object in self.world.cluster.objects("servicekeys") {
+            let (namespace, name) = checks::place(&object);
+            if namespace == HOSTILE {
+                let patch = json!({"metadata": {"annotations": {"servicekeys.dev/abandon": "true"}}});
+                self.merge(&service_key(&namespace, &name), &patch);
+                self.send(Method::DELETE, &service_key(&namespace, &name), None);
+            }
+        }
+        self.send(Method::DELETE, &format!("/api/v1/namespaces/{HOSTILE}"), None).0 == 200
+    }
+
+    /// Deletes all ServiceKeys.
+    pub fn delete_all(&self) {
+        for object in self.world.cluster.objects("servicekeys") {
+            let (namespace, name) = checks::place(&object);
+            self.send(Method::DELETE, &service_key(&namespace, &name), None);
+        }
+    }
+
+    /// Pauses each watch at times of its own. The events of one watch keep their order, as at a real API server, and
+    /// those of different watches do not.
+    fn reorder_watches(&mut self, lasts: Duration) {
+        let (world, chance) = (Arc::clone(&self.world), self.world.hostile.chance().fork());
+        let until = Instant::now() + lasts;
+        self.tasks.spawn(async move {
+            while Instant::now() < until {
+                for watch in world.cluster.watches() {
+                    match chance.below(10) {
+                        0..=2 => world.cluster.pause_watch(watch.id),
+                        3 => world.cluster.deliver(watch.id, 1),
+                        4..=6 => world.cluster.resume_watch(watch.id),
+                        _ => {}
+                    }
+                }
+                sleep(chance.millis(20..4000)).await;
+            }
+            for watch in world.cluster.watches() {
+                world.cluster.resume_watch(watch.id);
+            }
         });
     }
 }

@@ -4,16 +4,24 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
+    net::IpAddr,
     time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http::Request;
 use serde_json::Value;
 use servicekey_operator::api::marks::{ABANDON_ANNOTATION, FINALIZER, MANAGED_BY, MANAGED_BY_LABEL};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::sides::SideKey;
+use super::{
+    budget::{Budgets, count_within, forget_older, uuids},
+    custody::{Custody, Sent},
+    logins::Logins,
+    sides::SideKey,
+};
 
 /// The most keys of one ServiceKey that may be alive.
 const MOST_KEYS: usize = 3;
@@ -65,6 +73,16 @@ pub enum Rule {
     StaysReady,
     /// The operator waits between attempts.
     NoFlood,
+    /// No ServiceKey and no remote side costs more calls within an hour than its budget, whatever others do.
+    CallBudget,
+    /// No ServiceKey and no provider costs more writes to the API server within an hour than its budget.
+    WriteBudget,
+    /// The credentials of a new key are stored before the operator changes anything else for its ServiceKey.
+    StoredFirst,
+    /// A login is sent only to its own remote side.
+    LoginStays,
+    /// No request is sent to an address that the policy forbids.
+    ForbiddenAddress,
     /// Only the leader changes a remote side.
     OneLeader,
     /// No key is revoked for another one while the Secret can't be written.
@@ -85,6 +103,8 @@ pub enum Rule {
     NoStraySecret,
     /// After the trouble, nothing happens any more.
     Rest,
+    /// The operator keeps nothing in memory about objects that are gone.
+    Forgets,
     /// The model of the API server knows all that the operator does.
     Modelled,
 }
@@ -147,6 +167,16 @@ pub struct Checks {
     written: BTreeMap<(String, String), VecDeque<Instant>>,
     /// The last calls to each remote side.
     calls: BTreeMap<usize, VecDeque<Instant>>,
+    /// The requests of the last hour.
+    budgets: Budgets,
+    /// The ServiceKey of each key with a mark, by the id of the key.
+    marked: BTreeMap<Uuid, Uuid>,
+    /// The credentials that only a process of the operator knows.
+    custody: Custody,
+    /// The request whose effect is seen now.
+    cause: Option<Sent>,
+    /// The logins of all remote sides.
+    pub logins: Logins,
     /// The holder of the Lease, and since when.
     leader: Option<(String, Instant)>,
     /// Since when a policy refuses Secrets.
@@ -220,12 +250,30 @@ impl Checks {
             "leases" => self.lease_changed(change),
             _ => {}
         }
+        if let Some(shown) = change.after.or(change.before).filter(|_| by == Author::Other) {
+            self.note_change(change.resource, shown);
+        }
+    }
+
+    /// Notes a change by a user, which justifies requests. Changes of the operator's own Secrets justify none.
+    fn note_change(&mut self, resource: &str, object: &Value) {
+        let place = place(object);
+        let side = match resource {
+            "servicekeys" => text(object, "/spec/providerRef/name").map(str::to_owned),
+            "keyproviders" | "clusterkeyproviders" => Some(place.1.clone()),
+            "secrets" => place.1.strip_suffix("-login").map(str::to_owned),
+            _ => None,
+        };
+        if let Some(side) = side {
+            self.budgets.change(place, side);
+        }
     }
 
     fn lease_changed(&mut self, change: ClusterChange<'_>) {
         let holder = change.after.and_then(|lease| text(lease, "/spec/holderIdentity"));
         if self.leader.as_ref().map(|(leader, _)| leader.as_str()) != holder {
             self.leader = holder.map(|holder| (holder.to_owned(), Instant::now()));
+            self.budgets.start();
         }
     }
 
@@ -242,6 +290,106 @@ impl Checks {
             let what = format!("{process} changed a remote side, and {leader} holds the Lease");
             self.report(Rule::OneLeader, what);
         }
+    }
+
+    /// Sees a request to a remote side when a process of the operator sends it. `target`: the name of the side; `None`:
+    /// no side has that host.
+    pub fn sent(&mut self, target: Option<&str>, request: &Request<Bytes>) {
+        let uri = request.uri().to_string();
+        if let Some(side) = self.logins.leaked(request, target) {
+            let what =
+                format!("the login of {side} was sent to {}", uri.split('?').next().unwrap_or_default());
+            self.report(Rule::LoginStays, what);
+        }
+        let host = request.uri().host().unwrap_or_default().trim_matches(['[', ']']);
+        if host.parse::<IpAddr>().is_ok() {
+            self.report(Rule::ForbiddenAddress, format!("a request was sent to {uri}"));
+        }
+        let Some(side) = target else { return };
+        let ids = uuids(uri.as_bytes()).chain(uuids(request.body()));
+        let owners: BTreeSet<_> = ids.filter_map(|id| self.owner_of(id)).collect();
+        let over = match owners.first().filter(|_| owners.len() == 1) {
+            Some(owner) => {
+                let known = self.service_keys.get(owner);
+                let place = known.map(|known| (known.namespace.clone(), known.name.clone()));
+                let over = self.budgets.call_for(*owner, &place.unwrap_or_default());
+                over.map(|count| {
+                    format!("{count} calls for {}", known.map(KnownServiceKey::title).unwrap_or_default())
+                })
+            }
+            // A list is for all ServiceKeys that wait for it.
+            None => self
+                .budgets
+                .call_to(side)
+                .map(|count| format!("{count} calls to {side} for all its ServiceKeys")),
+        };
+        if let Some(what) = over {
+            self.report(Rule::CallBudget, format!("{what} within an hour"));
+        }
+    }
+
+    /// The ServiceKey that this id belongs to: its own, or that of one of its keys.
+    fn owner_of(&self, id: Uuid) -> Option<Uuid> {
+        let of_key = || self.derived.get(&id.to_string()).map(|(owner, _)| *owner);
+        let owner = if self.service_keys.contains_key(&id) { Some(id) } else { of_key() };
+        let owner = owner.or_else(|| self.marked.get(&id).copied())?;
+        Some(self.heirs.get(&owner).copied().unwrap_or(owner))
+    }
+
+    /// Sees a write of the operator to the API server when it is sent: the namespace and the name of the object.
+    pub fn wrote(&mut self, place: (String, String)) {
+        let title = format!("{}/{}", place.0, place.1);
+        if let Some(count) = self.budgets.write_about(place) {
+            self.report(Rule::WriteBudget, format!("{count} writes about {title} within an hour"));
+        }
+    }
+
+    /// Sees the answer of a remote side to a request that creates something, when a process receives it.
+    pub fn received(&mut self, process: &str, side: usize, answer: &[u8]) {
+        let text = String::from_utf8_lossy(answer);
+        let shown = self.alive.iter().filter(|((of, _), _)| *of == side).map(|(_, key)| key);
+        let shown = shown.filter(|key| !key.secret.is_empty() && text.contains(&key.secret));
+        let is_stored = |key: &SideKey| self.secrets.values().any(|[texts, _]| texts.contains(&key.secret));
+        for key in shown.filter(|key| !is_stored(key)) {
+            if let Some((owner, _)) = key.mark {
+                self.custody.receive(process, owner, &key.id, &key.secret);
+            }
+        }
+    }
+
+    /// Records that the next effects at a remote side follow from this request, or from none.
+    pub fn caused_by(&mut self, cause: Option<Sent>) {
+        self.cause = cause;
+    }
+
+    /// Reports a change for a ServiceKey whose process has credentials that it did not store yet.
+    fn check_custody(&mut self, owner: Uuid, key: &SideKey, what: &str) {
+        let Some(cause) = &self.cause else { return };
+        let Some(held) = self.custody.neglected(owner, &key.id, cause) else { return };
+        let Some(known) = self.service_keys.get(&owner) else { return };
+        if !(known.is_deleting || known.is_gone || known.is_released) {
+            let title = known.title();
+            let what =
+                format!("{} of {title} was {what} before the credentials of {held} were stored", key.id);
+            self.report(Rule::StoredFirst, what);
+        }
+    }
+
+    /// Records that a process of the operator starts.
+    pub fn start(&mut self) {
+        self.budgets.start();
+    }
+
+    /// Records that a process of the operator has ended.
+    pub fn end(&mut self, process: &str) {
+        self.custody.end(process);
+    }
+
+    /// The most calls for one ServiceKey, calls to one remote side, and writes about one object, within an hour and
+    /// without those that changes and restarts justify.
+    #[must_use]
+    pub fn most(&self) -> [usize; 3] {
+        self.budgets.most()
     }
 
     /// Records that a policy refuses each write of a Secret, or that none does.
@@ -371,6 +519,7 @@ impl Checks {
             return;
         };
         let texts = texts(after);
+        texts.iter().for_each(|text| self.custody.store(text));
         let owner =
             text(after, "/metadata/labels/servicekeys.dev~1owner-uid").and_then(|uid| uid.parse().ok());
         self.see_stored(owner, &texts, by);
@@ -417,6 +566,7 @@ impl Checks {
         for (id, key) in &before {
             if !now.contains_key(id) {
                 self.alive.remove(id);
+                self.custody.lose(&key.id);
                 match (by, key.mark) {
                     (Author::Operator, _) => self.key_revoked(key),
                     (Author::Other, Some((uid, _))) => {
@@ -438,6 +588,9 @@ impl Checks {
             let key = SideKey { mark, ..key.clone() };
             let is_new = !before.contains_key(id);
             self.alive.insert(id.clone(), key.clone());
+            if let (Some((owner, _)), Ok(id)) = (key.mark, Uuid::parse_str(&key.id)) {
+                self.marked.insert(id, owner);
+            }
             self.issue(&key);
             if is_new {
                 self.key_created(&key);
@@ -456,6 +609,7 @@ impl Checks {
         let Some((uid, sequence)) = key.mark else {
             return self.report(Rule::FinalizerFirst, format!("the key {} has no owner", key.id));
         };
+        self.check_custody(uid, key, "created");
         let alive = self.alive_of(uid).count();
         let replaced = |other: &SideKey| other.mark == Some((uid, sequence - 1)) && !other.secret.is_empty();
         let has_replaced = sequence > 1 && self.alive_of(uid).any(replaced);
@@ -503,6 +657,7 @@ impl Checks {
             return self.report(Rule::Isolation, format!("the key {} of nobody was revoked", key.id));
         };
         let heir = self.heirs.get(&uid).copied();
+        self.check_custody(uid, key, "revoked");
         let uid = heir.unwrap_or(uid);
         let Some(owner) = self.service_keys.get(&uid) else { return };
         if owner.is_gone || owner.is_deleting || key.secret.is_empty() {
@@ -640,20 +795,6 @@ pub fn text<'a>(object: &'a Value, path: &str) -> Option<&'a str> {
 fn contains(object: &Value, path: &str, wanted: &str) -> bool {
     let list = object.pointer(path).and_then(Value::as_array).into_iter().flatten();
     list.into_iter().any(|item| item.as_str() == Some(wanted))
-}
-
-/// Adds now to these times, and counts those that are not older than `period`.
-fn count_within(times: &mut VecDeque<Instant>, period: Duration) -> usize {
-    times.push_back(Instant::now());
-    forget_older(times, period);
-    times.len()
-}
-
-/// Removes the times that are older than `period`.
-fn forget_older(times: &mut VecDeque<Instant>, period: Duration) {
-    while times.front().is_some_and(|at| at.elapsed() > period) {
-        times.pop_front();
-    }
 }
 
 /// The overlap of a ServiceKey, which the actors write in minutes.

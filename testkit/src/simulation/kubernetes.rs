@@ -12,13 +12,14 @@ use futures::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use kube::client::Body as RequestBody;
+use serde_json::Value;
 use tokio::time::sleep;
 use tower::Service;
 
 use super::{
     Mishap, Process,
     api_server::{AnswerBody, Connection},
-    checks::Author,
+    checks::{Author, text},
     world::World,
 };
 
@@ -41,12 +42,15 @@ impl Wire {
     async fn deliver(mut self, request: Request<RequestBody>) -> io::Result<Response<WireBody>> {
         self.process.runs().await;
         let what = format!("{} {}", request.method(), request.uri());
+        let request = self.count(request).await?;
         let (mishap, latency) = self.world.way_to_cluster();
         sleep(latency).await;
         let answer = match mishap {
             Some(Mishap::NotConnected) => Err(io::ErrorKind::ConnectionRefused.into()),
             Some(Mishap::Refused(status)) => Ok(refused(status)),
-            Some(Mishap::LostAnswer | Mishap::CutBody | Mishap::WebPage | Mishap::Late(_)) => {
+            Some(
+                Mishap::LostAnswer | Mishap::CutBody | Mishap::WebPage | Mishap::StrayLinks | Mishap::Late(_),
+            ) => {
                 self.call(request).await?;
                 Err(io::ErrorKind::ConnectionReset.into())
             }
@@ -72,6 +76,19 @@ impl Wire {
             self.world.journal.note(self.process.name(), format_args!("{what}: {mishap:?}"));
         }
         answer
+    }
+
+    /// Lets the checks see which object a write is about.
+    async fn count(&self, request: Request<RequestBody>) -> io::Result<Request<RequestBody>> {
+        if request.method() == Method::GET {
+            return Ok(request);
+        }
+        let (head, body) = request.into_parts();
+        let body = body.collect_bytes().await.map_err(io::Error::other)?;
+        if let Some(place) = place(head.uri.path(), &body) {
+            self.world.checks().wrote(place);
+        }
+        Ok(Request::from_parts(head, RequestBody::from(body.to_vec())))
     }
 
     async fn call(&mut self, request: Request<RequestBody>) -> io::Result<Response<WireBody>> {
@@ -127,6 +144,27 @@ impl Body for WireBody {
             Self::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
         }
     }
+}
+
+/// Namespace and name of the object that a write to this path is about. An Event is about the object that its name
+/// begins with. `None`: it renews a Lease.
+fn place(path: &str, body: &[u8]) -> Option<(String, String)> {
+    let parts: Vec<_> = path.split('/').collect();
+    let after = |word: &str| {
+        let found = parts.iter().position(|part| *part == word)?;
+        parts.get(found + 1).map(|part| (*part).to_owned())
+    };
+    let namespace = after("namespaces").unwrap_or_default();
+    let resources = ["servicekeys", "secrets", "events", "keyproviders", "clusterkeyproviders"];
+    let resource = resources.into_iter().find(|resource| parts.contains(resource))?;
+    let created = || {
+        let object: Value = serde_json::from_slice(body).unwrap_or_default();
+        text(&object, "/metadata/name").map(str::to_owned)
+    };
+    let name = after(resource).or_else(created)?;
+    let subject =
+        if resource == "events" { name.rsplit_once('.').map(|(name, _)| name.to_owned()) } else { None };
+    Some((namespace, subject.unwrap_or(name)))
 }
 
 /// The answer of a server that can't process the request now.

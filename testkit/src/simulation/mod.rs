@@ -10,11 +10,16 @@
 
 pub mod actors;
 pub mod api_server;
+pub mod budget;
 mod chance;
 pub mod checks;
+pub mod custody;
 mod entropy;
+pub mod hostile;
 mod journal;
 mod kubernetes;
+pub mod logins;
+mod memory;
 mod network;
 pub mod planted;
 mod process;

@@ -5,11 +5,11 @@ use std::{fmt, future, sync::Arc, time::Duration};
 use axum::body::{Body, to_bytes};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use servicekey_operator::testing::{Transport, Undelivered};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::{Mishap, Process, world::World};
+use super::{Mishap, Process, custody::Sent, hostile::redirect_links, world::World};
 
 /// Delivers the calls of one process to the remote sides, with the mishaps of the time.
 #[derive(Clone)]
@@ -19,7 +19,7 @@ pub struct Network {
 }
 
 /// The most bytes of an answer that the network passes on.
-const LARGEST_ANSWER: usize = 32 << 20;
+pub const LARGEST_ANSWER: usize = 32 << 20;
 
 impl Network {
     /// The network as this process sees it.
@@ -31,21 +31,28 @@ impl Network {
     async fn deliver(self, request: Request<Bytes>) -> Result<Response<reqwest::Body>, Undelivered> {
         let Self { world, process } = self;
         process.runs().await;
-        let Some(side) = world.sides.iter().position(|side| side.serves(request.uri())) else {
-            return Err(Undelivered::NotConnected);
+        let side = world.sides.iter().position(|side| side.serves(request.uri()));
+        world.sent(side, &request);
+        let Some(side) = side else {
+            let answer = world.call_others(&process, request).await;
+            process.runs().await;
+            return answer
+                .map(|answer| answer.map(|body| reqwest::Body::wrap_stream(body.into_data_stream())));
         };
         let what = format!("{} {}", request.method(), request.uri());
+        let creates = [Method::PUT, Method::POST].contains(request.method());
+        let sent = Sent { process: process.name().to_owned(), at: Instant::now() };
         let (mishap, latency) = world.way_to(side, &request);
         sleep(latency).await;
-        let call = |request| world.call(side, &process, request);
+        let call = |request| world.call(side, &process, &sent, request);
         let answer = match mishap {
             Some(Mishap::NotConnected) => Err(Undelivered::NotConnected),
             Some(Mishap::Refused(status)) => Ok(plain(status, "try again later")),
             Some(Mishap::Late(delay)) => {
-                let (world, process) = (Arc::clone(&world), process.clone());
+                let (world, process, sent) = (Arc::clone(&world), process.clone(), sent.clone());
                 tokio::spawn(async move {
                     sleep(delay).await;
-                    drop(world.call(side, &process, request).await);
+                    drop(world.call(side, &process, &sent, request).await);
                 });
                 Err(Undelivered::Cut)
             }
@@ -72,6 +79,10 @@ impl Network {
                 Ok(answer) => cut(answer).await,
                 Err(undelivered) => Err(undelivered),
             },
+            Some(Mishap::StrayLinks) => match call(request).await {
+                Ok(answer) => astray(answer).await,
+                Err(undelivered) => Err(undelivered),
+            },
             Some(Mishap::Slow(delay)) => {
                 let answer = call(request).await;
                 sleep(delay).await;
@@ -81,6 +92,12 @@ impl Network {
         };
         sleep(latency).await;
         process.runs().await;
+        let answer = match answer {
+            Ok(answer) if creates && answer.status().is_success() && mishap != Some(Mishap::CutBody) => {
+                Ok(world.received(side, &process, answer).await?)
+            }
+            answer => answer,
+        };
         match &answer {
             Ok(answer) => {
                 world.journal.note(process.name(), format_args!("{what}: {}", answer.status().as_u16()))
@@ -124,6 +141,17 @@ async fn cut(answer: Response<Body>) -> Result<Response<Body>, Undelivered> {
     let parts = [Ok(half), Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))];
     Ok(Response::from_parts(head, Body::from_stream(futures::stream::iter(parts))))
 }
+
+/// The same answer, with links that lead to another host.
+async fn astray(answer: Response<Body>) -> Result<Response<Body>, Undelivered> {
+    let (mut head, body) = answer.into_parts();
+    let bytes = to_bytes(body, LARGEST_ANSWER).await.map_err(|_| Undelivered::Cut)?;
+    head.headers.remove(header::CONTENT_LENGTH);
+    Ok(Response::from_parts(head, Body::from(redirect_links(&bytes, STRAY))))
+}
+
+/// A host that no remote side has.
+const STRAY: &str = "https://stray.example";
 
 /// The time that a request needs for one direction.
 pub const LATENCY: std::ops::Range<u32> = 2..120;

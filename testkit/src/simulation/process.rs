@@ -3,6 +3,7 @@
 use std::{future, sync::Arc};
 
 use parking_lot::Mutex;
+use servicekey_operator::testing::TableSizes;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -17,6 +18,7 @@ struct Inner {
     name: String,
     life: Mutex<Life>,
     crashed: Notify,
+    tables: TableSizes,
 }
 
 #[derive(Debug, Default)]
@@ -32,7 +34,12 @@ impl Process {
     /// A process that has just started.
     #[must_use]
     pub fn start(name: impl Into<String>) -> Self {
-        let inner = Inner { name: name.into(), life: Mutex::default(), crashed: Notify::new() };
+        let inner = Inner {
+            name: name.into(),
+            life: Mutex::default(),
+            crashed: Notify::new(),
+            tables: TableSizes::default(),
+        };
         Self(Arc::new(inner))
     }
 
@@ -40,6 +47,12 @@ impl Process {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// The tables that the process keeps in memory.
+    #[must_use]
+    pub fn tables(&self) -> &TableSizes {
+        &self.0.tables
     }
 
     /// Lets the process crash right after this many more effects; 0: now.

@@ -27,6 +27,8 @@ pub struct Report {
     pub created: u64,
     /// The keys that the operator revoked.
     pub revoked: u64,
+    /// The most that was spent of each [budget](super::budget::Budgets::most).
+    pub most: [usize; 3],
     /// The last entries of the journal, if a rule was broken.
     pub journal: Vec<String>,
 }
@@ -49,6 +51,7 @@ impl Report {
             happened: outcome.happened,
             created: outcome.keys.0,
             revoked: outcome.keys.1,
+            most: outcome.most,
             journal: if failed { outcome.journal } else { Vec::new() },
         }
     }
@@ -66,6 +69,7 @@ impl Report {
             happened: Happenings::default(),
             created: 0,
             revoked: 0,
+            most: [0; 3],
             journal: Vec::new(),
         }
     }
@@ -94,6 +98,8 @@ pub struct Total {
     pub created: u64,
     /// The keys that the operator revoked.
     pub revoked: u64,
+    /// The most that a run spent of each [budget](super::budget::Budgets::most).
+    pub most: [usize; 3],
 }
 
 impl Total {
@@ -105,6 +111,9 @@ impl Total {
         self.events += report.events.len() as u64;
         self.created += report.created;
         self.revoked += report.revoked;
+        for (most, one) in self.most.iter_mut().zip(report.most) {
+            *most = one.max(*most);
+        }
         let (sum, one) = (&mut self.happened, report.happened);
         sum.remote_calls += one.remote_calls;
         sum.remote_changes += one.remote_changes;
@@ -117,7 +126,7 @@ impl Total {
 impl fmt::Display for Total {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const DAY: u64 = 24 * 3600;
-        let Self { runs, failures, time, events, happened, created, revoked } = self;
+        let Self { runs, failures, time, events, happened, created, revoked, most } = self;
         let Happenings { remote_calls, remote_changes: _, cluster_changes, mishaps, crashes } = happened;
         let (days, tenths) = (time.as_secs() / DAY, time.as_secs() % DAY * 10 / DAY);
         writeln!(f, "{runs} runs, {failures} of them broke a rule")?;
@@ -125,10 +134,16 @@ impl fmt::Display for Total {
             f,
             "{days}.{tenths} virtual days, {events} events, {crashes} crashes, {mishaps} mishaps of requests"
         )?;
-        write!(
+        writeln!(
             f,
             "{created} keys created, {revoked} revoked, {remote_calls} remote calls, {cluster_changes} writes to the API \
              server"
+        )?;
+        let [calls_for, calls_to, writes] = most;
+        write!(
+            f,
+            "at most {calls_for} calls for one ServiceKey, {calls_to} calls to one remote side for all its ServiceKeys, and \
+             {writes} writes about one object within an hour, without those that changes and restarts justify"
         )
     }
 }

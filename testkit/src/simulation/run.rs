@@ -19,7 +19,9 @@ use super::{
     actors::{Actors, Plan, TENANTS},
     api_server::Definitions,
     checks::{Author, Rule, Violation, is_managed, is_ready, place, ready, text},
+    hostile::HOSTILE,
     kubernetes::Wire,
+    memory,
     network::Network,
     script::{self, Event},
     sides::SideKind,
@@ -41,8 +43,14 @@ const WORK: u32 = 9;
 const BOOKMARKS: u32 = 24;
 /// The interval of the checks of providers.
 const CHECK_INTERVAL: Duration = Duration::from_secs(600);
+/// The time in which the objects of the hostile tenant disappear.
+const EVICTION: Duration = Duration::from_secs(400);
+/// How many of 100 runs compare the operator's memory with that of a new process.
+const COMPARED: u32 = 25;
+/// Separates the chance of deceptions from all other chance.
+const DECEPTION: u64 = 0x5eed_dece_9710_0000;
 /// The duration of the Lease.
-const LEASE: Duration = Duration::from_secs(300);
+pub const LEASE: Duration = Duration::from_secs(300);
 
 /// What to run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,6 +80,8 @@ pub struct Outcome {
     pub happened: Happenings,
     /// The keys that were created and revoked.
     pub keys: (u64, u64),
+    /// The most that was spent of each [budget](super::budget::Budgets::most).
+    pub most: [usize; 3],
 }
 
 /// Runs the operator in the world of a seed.
@@ -96,10 +106,14 @@ async fn simulate(settings: &Settings) -> Result<Outcome, String> {
     let plan = draw_plan(&chance, sides.len());
     let drawn = script::draw(&chance, &plan, BUSY);
     let is_kept = |number: &usize| settings.only.as_ref().is_none_or(|only| only.contains(number));
-    let events: Vec<_> = drawn.into_iter().enumerate().filter(|(number, _)| is_kept(number)).collect();
+    // A chance of their own, so that they change nothing else in a run without them.
+    let deception = Chance::of(settings.seed ^ DECEPTION);
+    let drawn = drawn.into_iter().chain(script::draw_deceptions(&deception, BUSY));
+    let mut events: Vec<_> = drawn.enumerate().filter(|(number, _)| is_kept(number)).collect();
+    events.sort_by_key(|(_, event)| event.at);
     let replicas = if chance.percent(50) { 1 } else { 2 };
     let journal = Journal::begin(settings.is_shown);
-    let world = World::new(&chance, &definitions, &sides, journal)?;
+    let world = World::new(&chance, &deception, &definitions, &sides, journal)?;
 
     let processes = Arc::new(Mutex::new(Vec::new()));
     let mut actors = Actors::new(Arc::clone(&world), plan, Arc::clone(&processes));
@@ -153,9 +167,15 @@ async fn simulate(settings: &Settings) -> Result<Outcome, String> {
         have_left(&world, &leaving);
         sleep(SETTLING / 2).await;
         settled(&world);
+        if actors.evict_hostile() {
+            sleep(EVICTION).await;
+        }
         let calm = world.happenings();
         sleep(REST).await;
         rested(&world, calm);
+        if deception.percent(COMPARED) {
+            memory::compare(&world, &actors, &processes).await;
+        }
     }
     drop(tasks);
     for side in &world.sides {
@@ -173,6 +193,7 @@ async fn simulate(settings: &Settings) -> Result<Outcome, String> {
         time: began.elapsed(),
         happened: world.happenings(),
         keys: (checks.created, checks.revoked),
+        most: checks.most(),
     })
 }
 
@@ -216,10 +237,12 @@ impl Replica {
             tokio::select! {
                 biased;
                 () = process.crashed() => {
+                    self.world.checks().end(&name);
                     self.world.journal.note(&name, "crashes");
                     self.world.count(|happened| happened.crashes += 1);
                 }
                 () = self.work(process.clone(), starts, elects) => {
+                    self.world.checks().end(&name);
                     self.world.journal.note(&name, "ends");
                     process.end();
                 }
@@ -235,7 +258,9 @@ impl Replica {
     }
 
     async fn work(&self, process: Process, start: u32, elects: bool) {
+        self.world.checks().start();
         let metrics = Metrics::default();
+        let tables = process.tables().clone();
         let client = client_over(Wire::new(Arc::clone(&self.world), process.clone()), &metrics);
         let times = self.world.clock.clone();
         let clock = Clock::new(move || times.now());
@@ -244,7 +269,8 @@ impl Replica {
             .with_clock(clock.clone())
             .with_transport(Arc::new(Network::new(Arc::clone(&self.world), process)))
             .with_inline_templates()
-            .with_metrics(metrics.clone());
+            .with_metrics(metrics.clone())
+            .with_table_sizes(tables);
         if elects {
             let election = Election::new(client, SYSTEM, name, LEASE, metrics, clock);
             let work = |leadership| operator.with_leadership(leadership).run(std::future::pending());
@@ -292,7 +318,7 @@ fn have_left(world: &World, expected: &BTreeSet<String>) {
 /// Checks the world after it had time to settle.
 fn settled(world: &World) {
     let keys = world.cluster.objects("servicekeys");
-    for key in &keys {
+    for key in keys.iter().filter(|key| place(key).0 != HOSTILE) {
         let (namespace, name) = place(key);
         let title = format!("{namespace}/{name}");
         if text(key, "/metadata/deletionTimestamp").is_some() {

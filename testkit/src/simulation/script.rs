@@ -2,7 +2,9 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Chance, Mishap, Requests, Trouble, actors::Plan, network::LATEST, sides::SideChange};
+use super::{
+    Chance, Mishap, Requests, Trouble, actors::Plan, hostile::Attack, network::LATEST, sides::SideChange,
+};
 
 /// Something that happens at a time.
 #[derive(Clone, Debug, PartialEq)]
@@ -177,6 +179,18 @@ pub enum Action {
         /// For how long.
         lasts: Duration,
     },
+    /// A hostile tenant creates a provider, and a ServiceKey that uses it.
+    Attack {
+        /// The number in the names of both.
+        number: usize,
+        /// The provider.
+        attack: Attack,
+    },
+    /// The events of each watch wait for a time of their own, again and again.
+    ReorderWatches {
+        /// For how long.
+        lasts: Duration,
+    },
     /// The clocks of all machines jump.
     ClockJump {
         /// By how many seconds.
@@ -223,6 +237,45 @@ pub fn draw(chance: &Chance, plan: &Plan, busy: Duration) -> Vec<Event> {
     }
     events.retain(|event| event.at < busy);
     events.sort_by_key(|event| event.at);
+    events
+}
+
+/// Draws the attacks of a hostile tenant, and what misleads the operator: links in answers that lead elsewhere, and
+/// watches that show changes in another order. Most runs have only one of them.
+#[must_use]
+pub fn draw_deceptions(chance: &Chance, busy: Duration) -> Vec<Event> {
+    let busy = u32::try_from(busy.as_secs()).unwrap_or(u32::MAX);
+    let mut events = Vec::new();
+    let number = |end| usize::try_from(chance.below(end)).unwrap_or_default();
+    if chance.percent(20) {
+        for of_attack in 0..chance.within(1..4) {
+            let attack = match chance.below(8) {
+                0..=3 => Attack::OwnSide,
+                4 => Attack::OthersSide(number(4)),
+                5 => Attack::OthersLogin(number(4)),
+                6 => Attack::Mixed(number(4)),
+                _ => Attack::ForbiddenAddress(number(4)),
+            };
+            let what = Action::Attack { number: usize::try_from(of_attack).unwrap_or_default(), attack };
+            events.push(Event { at: chance.seconds(1..busy), what });
+        }
+    }
+    if chance.percent(20) {
+        let trouble = Trouble {
+            mishap: Mishap::StrayLinks,
+            percent: 60,
+            lasts: chance.seconds(5..900),
+            of: Requests::All,
+        };
+        let what = Action::SideTrouble { side: number(4), trouble };
+        events.push(Event { at: chance.seconds(1..busy), what });
+    }
+    if chance.percent(20) {
+        for _ in 0..chance.within(1..4) {
+            let what = Action::ReorderWatches { lasts: chance.seconds(5..600) };
+            events.push(Event { at: chance.seconds(1..busy), what });
+        }
+    }
     events
 }
 

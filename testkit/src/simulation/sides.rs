@@ -108,7 +108,15 @@ impl Side {
                 SideFake::IbmCloud(fake.map_err(|error| error.to_string())?)
             }
         };
-        Ok(Self { name: name.to_owned(), fake })
+        let side = Self { name: name.to_owned(), fake };
+        side.change(SideChange::RefuseLogin(false));
+        Ok(side)
+    }
+
+    /// The password or API key that works, and one that does not. No other side has the same.
+    #[must_use]
+    pub fn passwords(&self) -> [String; 2] {
+        ["right", "wrong"].map(|kind| format!("{kind}-password-of-{}", self.name))
     }
 
     /// The kind.
@@ -128,6 +136,16 @@ impl Side {
             SideFake::Broker(fake) => fake.serves(uri),
             SideFake::CloudFoundry(fake) => fake.serves(uri),
             SideFake::IbmCloud(fake) => fake.serves(uri),
+        }
+    }
+
+    /// The URL of its first host.
+    #[must_use]
+    pub fn host(&self) -> String {
+        match &self.fake {
+            SideFake::Broker(fake) => fake.url(),
+            SideFake::CloudFoundry(fake) => fake.url(),
+            SideFake::IbmCloud(fake) => fake.url(),
         }
     }
 
@@ -178,6 +196,8 @@ impl Side {
     /// Changes something without a call.
     pub fn change(&self, change: SideChange) {
         let id = |number: usize| self.keys().get(number).map(|key| key.id.clone());
+        let [right, _] = self.passwords();
+        let accepted = |refused: bool| if refused { "another-password".to_owned() } else { right.clone() };
         match (&self.fake, change) {
             (SideFake::Broker(fake), SideChange::LoseKey(number)) => {
                 id(number).and_then(|id| id.parse().ok()).map(|id| fake.forget(id));
@@ -189,16 +209,15 @@ impl Side {
                 id(number).map(|id| fake.forget(&id));
             }
             (SideFake::Broker(fake), SideChange::RefuseLogin(refused)) => {
-                let password = if refused { "another-password" } else { "broker-password" };
-                fake.change_login(broker::Login::basic("operator", password));
+                fake.change_login(broker::Login::basic("operator", accepted(refused)));
             }
             (SideFake::CloudFoundry(fake), SideChange::RefuseLogin(refused)) => {
-                fake.change_secret("alice", if refused { "another-password" } else { "cf-password" });
+                fake.change_secret("alice", accepted(refused));
                 fake.revoke_tokens();
                 fake.revoke_refresh_tokens();
             }
             (SideFake::IbmCloud(fake), SideChange::RefuseLogin(refused)) => {
-                fake.change_secret("alice", if refused { "another-api-key" } else { "ibm-api-key" });
+                fake.change_secret("alice", accepted(refused));
                 fake.revoke_tokens();
             }
             (SideFake::Broker(fake), SideChange::Background(background)) => {
@@ -262,7 +281,12 @@ impl Side {
     /// The spec of a provider for it, whose login is the Secret `{name}-login`.
     #[must_use]
     pub fn provider_spec(&self) -> Value {
-        let login = format!("{}-login", self.name);
+        self.provider_spec_with(&format!("{}-login", self.name))
+    }
+
+    /// The spec of a provider for it, whose login is this Secret.
+    #[must_use]
+    pub fn provider_spec_with(&self, login: &str) -> Value {
         let backend = match &self.fake {
             SideFake::Broker(fake) => json!({"openServiceBroker": {
                 "url": fake.url(),
@@ -289,11 +313,12 @@ impl Side {
     /// The entries of the login Secret; `right` says whether the login works.
     #[must_use]
     pub fn login(&self, right: bool) -> Value {
-        let secret = |works: &str| if right { works.to_owned() } else { "wrong".to_owned() };
+        let [works, fails] = self.passwords();
+        let secret = if right { works } else { fails };
         match self.fake {
-            SideFake::Broker(_) => json!({"username": "operator", "password": secret("broker-password")}),
-            SideFake::CloudFoundry(_) => json!({"username": "alice", "password": secret("cf-password")}),
-            SideFake::IbmCloud(_) => json!({"apikey": secret("ibm-api-key")}),
+            SideFake::Broker(_) => json!({"username": "operator", "password": secret}),
+            SideFake::CloudFoundry(_) => json!({"username": "alice", "password": secret}),
+            SideFake::IbmCloud(_) => json!({"apikey": secret}),
         }
     }
 

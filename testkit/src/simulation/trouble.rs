@@ -26,6 +26,8 @@ pub enum Mishap {
     CutBody,
     /// The request takes effect, and the answer's body is a web page.
     WebPage,
+    /// The request takes effect, and all links in the answer lead to another host.
+    StrayLinks,
     /// The answer takes this much longer.
     Slow(Duration),
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use jiff::{SignedDuration, Timestamp};
@@ -22,7 +22,9 @@ use super::{
     Chance, Journal, Mishap, Process, Trouble,
     api_server::{Answer, ApiServer, Call, Definitions},
     checks::{Author, Checks, ClusterChange, Rule},
-    network::LATENCY,
+    custody::Sent,
+    hostile::HostileSide,
+    network::{LARGEST_ANSWER, LATENCY},
     sides::{Side, SideKind},
     trouble::Troubles,
 };
@@ -86,6 +88,8 @@ pub struct World {
     pub cluster: ApiServer,
     /// The remote sides.
     pub sides: Vec<Side>,
+    /// The remote side of the hostile tenant.
+    pub hostile: HostileSide,
     /// The clock.
     pub clock: WorldClock,
     /// The record of the run.
@@ -99,12 +103,13 @@ pub struct World {
 }
 
 impl World {
-    /// A world with these remote sides, by kind and name.
+    /// A world with these remote sides, by kind and name. `hostility` decides what the hostile side does.
     ///
     /// # Errors
     /// A fake refuses its options.
     pub fn new(
         chance: &Chance,
+        hostility: &Chance,
         definitions: &Definitions,
         sides: &[(SideKind, &str)],
         journal: Journal,
@@ -122,15 +127,21 @@ impl World {
         let sides: Result<Vec<_>, _> =
             sides.iter().map(|(kind, name)| Side::new(*kind, name, environment.clone())).collect();
         let sides = sides?;
+        let mut checks = Checks::default();
+        for side in &sides {
+            side.passwords().iter().for_each(|password| checks.logins.add(password, &side.name));
+        }
+        let hostile = HostileSide::new(hostility.fork(), environment)?;
         let times = clock.clone();
         let cluster = ApiServer::new(definitions, Arc::new(move || times.now()), chance.number());
         Ok(Arc::new(Self {
             cluster,
             troubles: Mutex::new(sides.iter().map(|_| Troubles::default()).collect()),
             sides,
+            hostile,
             clock,
             journal,
-            checks: Mutex::default(),
+            checks: Mutex::new(checks),
             chance: chance.fork(),
             cluster_troubles: Mutex::default(),
             happenings: Mutex::default(),
@@ -198,6 +209,7 @@ impl World {
         &self,
         side: usize,
         process: &Process,
+        sent: &Sent,
         request: Request<Bytes>,
     ) -> Result<Response<Body>, Undelivered> {
         let changes = !is_login(&request) && ![Method::GET, Method::HEAD].contains(request.method());
@@ -209,11 +221,60 @@ impl World {
         self.checks().called(side, process.name(), changes);
         let answer = self.sides[side].call(request).await;
         self.journal.note(process.name(), what);
+        self.checks().caused_by(Some(sent.clone()));
         self.see_side(side, Author::Operator);
+        self.checks().caused_by(None);
         if changes {
             process.has_effect();
         }
         answer.map_err(|_| Undelivered::Cut)
+    }
+
+    /// Lets the checks see a request to a remote side when it is sent; `None`: to a host that no side has.
+    pub fn sent(&self, side: Option<usize>, request: &Request<Bytes>) {
+        let name = side.map(|side| self.sides[side].name.as_str());
+        self.checks().sent(name, request);
+    }
+
+    /// Carries out a call to a host that no side has: one of the hostile tenant, or none.
+    ///
+    /// # Errors
+    /// No host has that name, or the connection was closed before the answer.
+    pub async fn call_others(
+        &self,
+        process: &Process,
+        request: Request<Bytes>,
+    ) -> Result<Response<Body>, Undelivered> {
+        let what = format!("{} {}", request.method(), request.uri());
+        if !self.hostile.side().serves(request.uri()) {
+            self.journal.note(process.name(), format_args!("{what}: no such host"));
+            return Err(Undelivered::NotConnected);
+        }
+        let answer = self.hostile.call(request, &self.sides[0].host()).await;
+        let status = answer.as_ref().map(|answer| answer.status().as_u16());
+        self.journal.note(process.name(), format_args!("{what}: {status:?}"));
+        answer
+    }
+
+    /// Lets the checks see the answer to a creation or a login when a process receives it.
+    ///
+    /// # Errors
+    /// The connection was closed before the end of the answer.
+    pub async fn received(
+        &self,
+        side: usize,
+        process: &Process,
+        answer: Response<Body>,
+    ) -> Result<Response<Body>, Undelivered> {
+        let (head, body) = answer.into_parts();
+        let body = to_bytes(body, LARGEST_ANSWER).await.map_err(|_| Undelivered::Cut)?;
+        let mut checks = self.checks();
+        checks.received(process.name(), side, &body);
+        for token in tokens(&body) {
+            checks.logins.add(&token, &self.sides[side].name);
+        }
+        drop(checks);
+        Ok(Response::from_parts(head, Body::from(body)))
     }
 
     /// Lets the checks see a remote side.
@@ -281,6 +342,13 @@ impl World {
 
 fn is_login(request: &Request<Bytes>) -> bool {
     request.uri().path().ends_with("/token")
+}
+
+/// The tokens in the answer to a login.
+fn tokens(answer: &[u8]) -> Vec<String> {
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let token = |name| answer.get(name)?.as_str().filter(|token| token.len() > 8).map(str::to_owned);
+    ["access_token", "refresh_token"].into_iter().filter_map(token).collect()
 }
 
 impl std::fmt::Debug for World {
