@@ -31,6 +31,8 @@ decisions! {
     follow_operation,
     /// A request with an unknown outcome may still create the key. The last revocation comes after that time.
     wait_for_late_key,
+    /// The remote side has created the key in the background. Once it revokes the key, no process may poll its creation.
+    record_end_of_creation,
     /// The credentials stop working before the Secret is deleted, so no copy of them keeps working.
     revoke_key,
     /// Removing the mark of a key failed. Its backoff ends before the next attempt.
@@ -139,6 +141,14 @@ fn wait_for_late_key(deletion: &Deletion<'_>) -> Option<Step> {
     let late = late_until(observed, sequence).filter(|late| *late > observed.now)?;
     let is_revoked = observed.run.revoked.contains_key(&sequence);
     is_revoked.then(|| Step::Wait(report::deletion_outwaits(observed, late)))
+}
+
+fn record_end_of_creation(deletion: &Deletion<'_>) -> Option<Step> {
+    let (observed, sequence) = (deletion.observed, deletion.to_revoke()?);
+    let operation =
+        observed.recorded.operation.as_ref().filter(|operation| operation.sequence == sequence)?;
+    let is_accepted = matches!(operation.stage, OperationStage::Accepted { .. });
+    is_accepted.then(|| Step::record(report::revoking(observed, sequence)))
 }
 
 fn revoke_key(deletion: &Deletion<'_>) -> Option<Step> {

@@ -220,6 +220,13 @@ impl<'a> Intact<'a> {
         }
     }
 
+    /// Whether an attempt other than a confirmation failed. A rotation and a revocation that both fail must not take
+    /// turns without a pause.
+    fn has_failed(&self) -> bool {
+        let failure = self.observed.run.failure.as_ref();
+        failure.is_some_and(|failure| failure.attempted != Attempted::Confirm)
+    }
+
     /// Whether the remote side can be called to revoke keys.
     fn can_revoke(&self) -> bool {
         match self.observed.provider {
@@ -326,8 +333,7 @@ fn clean_up_lost_key(intact: &Intact<'_>) -> Option<Step> {
 
 fn revoke_unwanted_key(intact: &Intact<'_>) -> Option<Step> {
     let Intact { observed, key } = intact;
-    let can_revoke = intact.can_revoke() && !revoke::has_failed(observed);
-    let sequence = intact.unwanted().filter(|_| can_revoke)?;
+    let sequence = intact.unwanted().filter(|_| intact.can_revoke() && !intact.has_failed())?;
     Some(revoke::decide(&Unwanted { observed, sequence, key }))
 }
 

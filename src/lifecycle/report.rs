@@ -484,10 +484,14 @@ pub(super) fn cleaning_up(observed: &Observed, sequence: Sequence, since: Timest
     }
 }
 
-/// A key of no use is about to be revoked, and may be created again with the same number.
-pub(super) fn revoking_useless(observed: &Observed, sequence: Sequence) -> Report {
-    let reason = if observed.current_key().is_some() { Reason::Rotating } else { Reason::Binding };
-    let problem = Problem { reason, message: format!("revoking key {sequence}, which is of no use") };
+/// A key that is not the current one is about to be revoked.
+pub(super) fn revoking(observed: &Observed, sequence: Sequence) -> Report {
+    let reason = match observed.current_key() {
+        _ if observed.desired.deleting => Reason::Deleting,
+        Some(_) => Reason::Rotating,
+        None => Reason::Binding,
+    };
+    let problem = Problem { reason, message: format!("revoking key {sequence}") };
     Report { recorded: recorded_to_clean_up(observed, sequence, None), ..unsettled(observed, &problem) }
 }
 

@@ -65,7 +65,7 @@ fn forget_key(Unwanted { observed, sequence, key }: &Unwanted<'_>) -> Step {
 /// that after a crash no process creates the key while the request to revoke it may still take effect.
 pub(super) fn unbind(observed: &Observed, sequence: Sequence) -> Step {
     if is_unrecorded(observed, sequence) {
-        return Step::record(report::revoking_useless(observed, sequence));
+        return Step::record(report::revoking(observed, sequence));
     }
     unbind_for_good(observed, sequence)
 }

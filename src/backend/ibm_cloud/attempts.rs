@@ -77,9 +77,10 @@ impl Attempts {
         attempts.insert(request.identity, attempt);
     }
 
-    /// The number of recorded attempts.
+    /// The number of attempts that are still remembered.
     pub(super) fn len(&self) -> usize {
-        self.known.lock().len()
+        let known = self.known.lock();
+        known.values().filter(|attempt| attempt.at.elapsed() < LONGEST_MEMORY).count()
     }
 
     /// Removes the record of an attempt whose outcome is known.

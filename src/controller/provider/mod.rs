@@ -71,11 +71,6 @@ use crate::{
 /// Time limit for one check, independent of the provider's `limits.timeout`.
 const CHECK_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Time that the cache gets to show a write.
-const CACHE_LAG: Duration = Duration::from_millis(500);
-/// Wait after a failure of the Kubernetes API.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
-
 /// State that the reconciles of one kind of provider share.
 struct ProviderContext<K: Provider> {
     shared: Shared,
@@ -83,6 +78,8 @@ struct ProviderContext<K: Provider> {
     watches: AuthSecretWatches<K>,
     list: InitialList,
     checks: Mutex<HashMap<ProviderId, ProviderCheck>>,
+    /// The waits of the providers whose last reconcile failed.
+    retries: Mutex<HashMap<ProviderId, Backoff>>,
     /// The providers whose check waits or runs; notified of each change that the watch shows.
     edits: Waiters<ProviderId>,
     /// The same providers; notified of each event that requeues the provider regardless of its generation.
@@ -123,6 +120,7 @@ where
         shared,
         providers: cache.store.clone(),
         checks: Mutex::default(),
+        retries: Mutex::default(),
         edits: Waiters::default(),
         wakes: Waiters::default(),
     });
@@ -169,21 +167,29 @@ async fn reconcile<K: Provider>(woken: Arc<K>, context: Arc<ProviderContext<K>>)
         tracing::warn!(provider = %id, %error, "a provider could not be reconciled");
         context.could_not_load(&id, provider.as_ref(), error);
     }
+    if result.is_ok() {
+        context.retries.lock().remove(&id);
+    }
     context.forget_if_gone(&id, provider.as_ref());
     result
 }
 
-fn on_error<K: Provider>(_: Arc<K>, error: &Error, _: Arc<ProviderContext<K>>) -> Action {
-    Action::requeue(if matches!(error, Error::Outdated) { CACHE_LAG } else { RETRY_AFTER })
+fn on_error<K: Provider>(provider: Arc<K>, _: &Error, context: Arc<ProviderContext<K>>) -> Action {
+    if context.is_gone(provider.as_ref()) {
+        return Action::await_change();
+    }
+    let mut retries = context.retries.lock();
+    Action::requeue(retries.entry(provider.id()).or_default().next_wait())
 }
 
 impl<K: Provider> ProviderContext<K> {
     fn table_sizes(&self) -> Sizes {
-        let Self { shared: _, providers, watches, list: _, checks, edits, wakes } = self;
+        let Self { shared: _, providers, watches, list: _, checks, retries, edits, wakes } = self;
         vec![
             ("cached providers", providers.len()),
             ("login Secrets", watches.len()),
             ("checks", checks.lock().len()),
+            ("failed providers", retries.lock().len()),
             ("waiting checks", edits.len() + wakes.len()),
         ]
     }
@@ -218,6 +224,7 @@ impl<K: Provider> ProviderContext<K> {
         self.watches.forget(id);
         self.shared.metrics.forget_provider(id.namespace.as_deref(), &id.name);
         self.checks().remove(id);
+        self.retries.lock().remove(id);
     }
 
     fn checks(&self) -> MutexGuard<'_, HashMap<ProviderId, ProviderCheck>> {
@@ -378,10 +385,14 @@ impl<K: Provider> ProviderContext<K> {
     /// Removes a provider again that was deleted during its reconcile. The watch reported the deletion before
     /// the reconcile stored the provider. No key may be revoked through a deleted provider.
     fn forget_if_gone(&self, id: &ProviderId, provider: &K) {
-        let current = self.providers.get(&ObjectRef::from_obj(provider));
-        if current.is_none_or(|current| current.meta().uid != provider.meta().uid) {
+        if self.is_gone(provider) {
             self.forget(id);
         }
+    }
+
+    fn is_gone(&self, provider: &K) -> bool {
+        let current = self.providers.get(&ObjectRef::from_obj(provider));
+        current.is_none_or(|current| current.meta().uid != provider.meta().uid)
     }
 
     /// Reports the error to the keys of a provider that was never loaded.

@@ -12,10 +12,7 @@ use kube::{
     runtime::{Controller, controller::Action, reflector::Store},
 };
 
-use super::{
-    RETRY_AFTER,
-    orphans::{self, ObjectPages},
-};
+use super::orphans::{self, ObjectPages};
 use crate::{
     api::{ClusterKeyProvider, KeyProvider},
     controller::{
@@ -29,6 +26,9 @@ use crate::{
 /// Interval between searches of a namespace that still exists. A change of the namespace's status triggers an
 /// earlier search: the namespace controller records there which objects are left.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Wait after a failure of the Kubernetes API.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Releases the login Secrets of every namespace that is being deleted. Never ends.
 ///

@@ -239,6 +239,10 @@ async fn revoke_known(driver: &mut Driver<'_>) -> Result<Option<Duration>, Error
             Ok(None)
         }
         // No event requeues it. The next attempt notices a change of the provider.
-        End::Waiting(wait) => Ok(Some(driver.requeue_after(&wait).unwrap_or(LONGEST_WAIT))),
+        End::Waiting(wait) => {
+            let next = driver.requeue_after(&wait);
+            driver.note_wait(&wait);
+            Ok(Some(next.unwrap_or(LONGEST_WAIT)))
+        }
     }
 }

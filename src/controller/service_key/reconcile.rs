@@ -105,6 +105,7 @@ async fn reconcile_current(
     worker: Worker<'_>,
 ) -> (Action, ReconcileOutcome) {
     let (context, uid) = (worker.context, target.uid);
+    let (namespace, secret) = (target.namespace.clone(), target.secret.clone());
     let local = context.local_states.take(uid);
     let Some(cached) = context.current(woken) else {
         // The ServiceKey was deleted in the meantime. The watch has reported that, or is about to.
@@ -133,9 +134,11 @@ async fn reconcile_current(
     });
     let local = context.local_states.put(uid, local);
     context.departures.note(&key, local);
-    // The watch could not update the local state while the reconcile used it.
-    if let Some(current) = context.current(&key) {
-        context.local_states.observe(uid, &current);
+    match context.current(&key) {
+        // The watch could not update the local state while the reconcile used it.
+        Some(current) => context.local_states.observe(uid, &current),
+        // The watch released the Secret's name, and the reconcile may have reserved it again since.
+        None => context.reservations.release(&namespace, &secret, uid),
     }
     (action, outcome)
 }
@@ -322,7 +325,9 @@ impl Driver<'_> {
         }
         // Also after a failed write: the failed attempt still has its backoff.
         let next = self.requeue_after(&wait);
-        published.map(|()| next.map_or_else(Action::await_change, Action::requeue))
+        published?;
+        self.note_wait(&wait);
+        Ok(next.map_or_else(Action::await_change, Action::requeue))
     }
 }
 
@@ -441,10 +446,14 @@ impl<'a> Driver<'a> {
         self.reconciler.run.learn(answer);
     }
 
-    /// How long to wait unless something changes; `None`: without limit.
-    pub(super) fn requeue_after(&mut self, wait: &Wait) -> Option<Duration> {
+    /// Resets the backoff if nothing is left to attempt again.
+    pub(super) fn note_wait(&mut self, wait: &Wait) {
         let Reconciler { local, run, .. } = &mut self.reconciler;
         local.note_wait(wait, run.retry_not_before.is_some());
+    }
+
+    /// How long to wait unless something changes; `None`: without limit.
+    pub(super) fn requeue_after(&mut self, wait: &Wait) -> Option<Duration> {
         match wait.requeue {
             Requeue::OnChange => None,
             Requeue::Retry { not_before } => Some(self.schedule_retry(not_before)),

@@ -65,25 +65,6 @@ fn a_revocation_of_a_key_that_may_be_created_again_is_recorded_first() {
     assert_eq!(rest(&observed).requeue, Requeue::At(at(60)));
 }
 
-/// A ServiceKey whose key is being created asynchronously.
-fn at_work() -> Observed {
-    let mut observed = asking();
-    observed.run.pending = Some(PendingOperation {
-        operation: RemoteOperation::Bind,
-        sequence: Sequence::FIRST,
-        token: None,
-        since: now(),
-        ends: now().checked_add(60 * MINUTE).unwrap(),
-        next_poll: Some(now()),
-        retry_after: None,
-        first_poll: Duration::ZERO,
-        said: None,
-        is_refused: false,
-        inputs: "now".into(),
-    });
-    observed
-}
-
 fn unheard(observed: &mut Observed, class: ErrorClass) {
     observed.run.learn(Answer::PollFailed { class, message: "400".to_owned(), retry_after: None });
 }

@@ -101,6 +101,25 @@ fn crowded() -> Observed {
     observed
 }
 
+/// A ServiceKey whose key is being created asynchronously.
+fn at_work() -> Observed {
+    let mut observed = asking();
+    observed.run.pending = Some(PendingOperation {
+        operation: RemoteOperation::Bind,
+        sequence: Sequence::FIRST,
+        token: None,
+        since: now(),
+        ends: now().checked_add(60 * MINUTE).unwrap(),
+        next_poll: Some(now()),
+        retry_after: None,
+        first_poll: Duration::ZERO,
+        said: None,
+        is_refused: false,
+        inputs: "now".into(),
+    });
+    observed
+}
+
 /// What the step records.
 fn recorded(step: Step) -> Recorded {
     match step {

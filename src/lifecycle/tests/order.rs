@@ -77,6 +77,16 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
                 observed.run.failure = Some(failure(Attempted::Release));
             })),
         ),
+        (
+            "Delete",
+            "record_end_of_creation",
+            deleting(with(at_work(), |observed| {
+                let stage = OperationStage::Accepted { token: None, since: now(), inputs: None };
+                let operation = Operation { sequence: Sequence::FIRST, plan_ids: None, stage };
+                observed.recorded.operation = Some(operation);
+                observed.run.completed = observed.run.pending.take();
+            })),
+        ),
         ("Every ServiceKey", "judge_former_secret", restored()),
         (judge, "accept_former_keys", restored()),
         (judge, "refuse_second_set_of_keys", with(restored(), |of| of.run.in_hand = Some(key("now")))),

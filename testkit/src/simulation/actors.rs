@@ -195,7 +195,8 @@ impl Actors {
         for object in self.world.cluster.objects("servicekeys") {
             let (namespace, name) = checks::place(&object);
             self.remove_guard(&namespace, &name);
-            let patch = json!({"spec": {"suspend": false, "rotation": null}});
+            let rotation = json!({"every": null, "strategy": null, "overlap": "0s"});
+            let patch = json!({"spec": {"suspend": false, "rotation": rotation}});
             self.merge(&service_key(&namespace, &name), &patch);
             self.follow_advice(&object);
             if text(&object, "/metadata/deletionTimestamp").is_none() {

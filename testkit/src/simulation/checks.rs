@@ -610,7 +610,7 @@ impl Checks {
             return self.report(Rule::FinalizerFirst, format!("the key {} has no owner", key.id));
         };
         self.check_custody(uid, key, "created");
-        let alive = self.alive_of(uid).count();
+        let alive = self.alive_numbers(uid);
         let replaced = |other: &SideKey| other.mark == Some((uid, sequence - 1)) && !other.secret.is_empty();
         let has_replaced = sequence > 1 && self.alive_of(uid).any(replaced);
         let heir = self.heirs.get(&uid).and_then(|heir| self.service_keys.get(heir));
@@ -701,6 +701,13 @@ impl Checks {
     /// The living keys of a ServiceKey.
     pub fn alive_of(&self, uid: Uuid) -> impl Iterator<Item = &SideKey> {
         self.alive.values().filter(move |key| key.mark.is_some_and(|(owner, _)| owner == uid))
+    }
+
+    /// How many numbers the living keys of a ServiceKey have. At IBM Cloud names are not unique: a request that takes
+    /// effect after its retry creates a twin, which the operator reports as an orphan and revokes with the key.
+    #[must_use]
+    pub fn alive_numbers(&self, uid: Uuid) -> usize {
+        self.alive_of(uid).filter_map(|key| key.mark).collect::<BTreeSet<_>>().len()
     }
 
     /// All living keys.
@@ -799,9 +806,9 @@ fn contains(object: &Value, path: &str, wanted: &str) -> bool {
 
 /// The overlap of a ServiceKey, which the actors write in minutes.
 fn overlap(key: &Value) -> Duration {
-    let minutes =
-        text(key, "/spec/rotation/overlap").and_then(|overlap| overlap.strip_suffix('m')?.parse().ok());
-    minutes.map_or(DEFAULT_OVERLAP, |minutes: u64| Duration::from_secs(60 * minutes))
+    let Some(overlap) = text(key, "/spec/rotation/overlap") else { return DEFAULT_OVERLAP };
+    let minutes = overlap.strip_suffix('m').and_then(|minutes| minutes.parse().ok());
+    minutes.map_or(Duration::ZERO, |minutes: u64| Duration::from_secs(60 * minutes))
 }
 
 /// The finalizers other than that of the operator.

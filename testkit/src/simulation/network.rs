@@ -44,6 +44,9 @@ impl Network {
         let sent = Sent { process: process.name().to_owned(), at: Instant::now() };
         let (mishap, latency) = world.way_to(side, &request);
         sleep(latency).await;
+        // A read that arrives late changes nothing, and may ask for an operation that has ended since.
+        let is_late_read = request.method() == Method::GET && matches!(mishap, Some(Mishap::Late(_)));
+        let mishap = if is_late_read { Some(Mishap::LostAnswer) } else { mishap };
         let call = |request| world.call(side, &process, &sent, request);
         let answer = match mishap {
             Some(Mishap::NotConnected) => Err(Undelivered::NotConnected),

@@ -353,7 +353,7 @@ fn settled(world: &World) {
         }
     }
     for uid in owners {
-        let alive = checks.alive_of(uid).count();
+        let alive = checks.alive_numbers(uid);
         if alive > 1 && !checks.may_stay(uid) {
             checks.report(Rule::Settles, format!("the ServiceKey {uid} still has {alive} keys"));
         }
