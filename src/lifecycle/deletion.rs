@@ -147,8 +147,7 @@ fn record_end_of_creation(deletion: &Deletion<'_>) -> Option<Step> {
     let (observed, sequence) = (deletion.observed, deletion.to_revoke()?);
     let operation =
         observed.recorded.operation.as_ref().filter(|operation| operation.sequence == sequence)?;
-    let is_accepted = matches!(operation.stage, OperationStage::Accepted { .. });
-    is_accepted.then(|| Step::record(report::revoking(observed, sequence)))
+    operation.is_accepted().then(|| Step::record(report::revoking(observed, sequence)))
 }
 
 fn revoke_key(deletion: &Deletion<'_>) -> Option<Step> {

@@ -86,6 +86,11 @@ impl Operation {
         matches!(self.stage, OperationStage::CleanUp { .. })
     }
 
+    /// Whether the remote side has accepted the request for the key.
+    pub(super) const fn is_accepted(&self) -> bool {
+        matches!(self.stage, OperationStage::Accepted { .. })
+    }
+
     /// Whether the operator creates the key, or is about to.
     pub(super) const fn creates(&self) -> bool {
         matches!(self.stage, OperationStage::Planned | OperationStage::Accepted { .. })

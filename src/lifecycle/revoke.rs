@@ -62,7 +62,8 @@ fn forget_key(Unwanted { observed, sequence, key }: &Unwanted<'_>) -> Step {
 /// Revokes a key, or waits until the remote side has revoked it.
 ///
 /// A key that is created again with the same number can have the same id. The status records the revocation before, so
-/// that after a crash no process creates the key while the request to revoke it may still take effect.
+/// that after a crash no process creates the key while the request to revoke it may still take effect. Nor does a
+/// process then poll the creation of a key that is gone.
 pub(super) fn unbind(observed: &Observed, sequence: Sequence) -> Step {
     if is_unrecorded(observed, sequence) {
         return Step::record(report::revoking(observed, sequence));
@@ -78,14 +79,15 @@ pub(super) fn unbind_for_good(observed: &Observed, sequence: Sequence) -> Step {
     }
 }
 
-/// Whether the status does not show that the key is revoked, and the key may be created again with the same id.
+/// Whether the status does not show that the key is revoked, and names its creation, or the key may be created again with
+/// the same id.
 fn is_unrecorded(observed: &Observed, sequence: Sequence) -> bool {
     let Observed { recorded, marks_keys, .. } = observed;
     let current = recorded.key.as_ref().map(|key| key.sequence);
     let mut replaced = recorded.previous.iter().map(|key| key.sequence).chain(current);
     let operation = recorded.operation.as_ref().filter(|operation| operation.sequence == sequence);
     let is_recorded = operation.is_some_and(Operation::cleans_up) || replaced.any(|key| key == sequence);
-    !marks_keys && !is_recorded
+    !is_recorded && (!marks_keys || operation.is_some_and(Operation::is_accepted))
 }
 
 /// Polls an operation of the remote side when it is time.

@@ -14,13 +14,12 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Calls to a remote side for one ServiceKey. Each change by a user may replace the key: a request, its polls, and two
 /// revocations with a lookup each. A new process repeats what failed at once, with the shortest waits. Otherwise the
 /// waits between failed attempts grow to five minutes, which makes about 20 attempts in the first hour. An attempt takes
-/// up to eight calls: a lookup, the creation, its polls, and a revocation with lookups. An operation that does not end
-/// is polled every half minute with two calls, which makes 240.
-const CALLS_FOR_A_KEY: Price = Price { base: 400, per_change: 8, per_start: 8 };
+/// up to eight calls: a lookup, the creation, its polls, and a revocation with lookups.
+const CALLS_FOR_A_KEY: Price = Price { base: 160, per_change: 8, per_start: 8 };
 /// Calls to a remote side for all its ServiceKeys: logins, checks, lists. Two tenants have a provider for it each, and a
 /// check of each every ten minutes takes up to seven calls, which makes 84. Each failed attempt for one of several
 /// ServiceKeys may look up the instance and log in again, and polls look into a list that several ServiceKeys share.
-const CALLS_TO_A_SIDE: Price = Price { base: 500, per_change: 8, per_start: 8 };
+const CALLS_TO_A_SIDE: Price = Price { base: 240, per_change: 8, per_start: 8 };
 /// Writes to the API server about one ServiceKey with its Secret and its Events, or about one provider. A second writer
 /// causes most of them: the operator repairs the Secret at most every five minutes in the end, but three times at once
 /// after each calm of ten minutes, and each repair needs a Secret, two statuses and an Event.
