@@ -1,8 +1,8 @@
 //! Create a key, after recording and revoking everything that must come first.
 
 use super::{
-    Attempted, ErrorClass, Failure, Observed, Operation, PlanIds, PlanView, Recorded, RemoteEffect,
-    RemoteOperation, Sequence, Step,
+    Attempted, ErrorClass, Failure, Observed, Operation, OperationStage, PlanIds, PlanView, Recorded,
+    RemoteEffect, RemoteOperation, Sequence, Step,
     operation::{late_revocation_until, pending_operation},
     order::decisions,
     report,
@@ -32,10 +32,10 @@ decisions! {
     revoke_key_of_other_plan,
     /// The API server dropped the ids when the operator recorded them.
     wait_for_definitions,
-    /// Catalogs change, so the operator records the ids before it creates the key.
-    record_plan,
     /// An earlier request to revoke a key of this number may still take effect, and would revoke the new key.
     wait_for_late_revocation,
+    /// Catalogs change, so the operator records the ids before it creates the key.
+    record_plan,
     else
     /// Nothing is left to record or to revoke. The remote side returns the key if it exists already.
     bind
@@ -135,7 +135,11 @@ fn wait_for_definitions(new: &NewKey<'_>) -> Option<Step> {
 fn record_plan(new: &NewKey<'_>) -> Option<Step> {
     let NewKey { observed, sequence, .. } = new;
     let ids = new.unrecorded_ids()?.clone();
-    let known = observed.recorded.operation.clone().filter(|operation| operation.sequence == *sequence);
+    // A key that was revoked with other ids is gone by now.
+    let goes_on = |operation: &Operation| {
+        operation.sequence == *sequence && operation.stage != OperationStage::CleanUp { since: None }
+    };
+    let known = observed.recorded.operation.clone().filter(goes_on);
     let operation = known.unwrap_or(Operation::bind(*sequence)).with_plan(Some(ids));
     let recorded = Recorded { operation: Some(operation), ..observed.recorded.clone() };
     Some(Step::record(report::creating(observed, recorded, *sequence)))

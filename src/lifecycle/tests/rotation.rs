@@ -300,3 +300,33 @@ fn a_rotation_leaves_the_overlap_of_older_keys_as_it_is() {
     let after = observed.recorded.advanced_to(&next, &observed);
     assert!(after.previous.iter().all(|key| key.revoke_at.unwrap() == now()));
 }
+
+/// The remote side refuses everything. The two failures must not take turns without a pause.
+#[test]
+fn a_failed_revocation_and_a_failed_rotation_wait_together() {
+    let failed = |attempted| {
+        let (class, message) = (ErrorClass::Transient, "no".to_owned());
+        Answer::Failed(Failure { attempted, class, message, retry_after: None })
+    };
+    let mut observed = requested_a_fourth();
+    observed.recorded.previous.truncate(1);
+    observed.now = at(60);
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
+    observed.run.learn(failed(Attempted::Revoke));
+    observed.recorded = recorded(decide(&observed));
+    assert!(matches!(decide(&observed), Step::Execute(RemoteEffect::Bind { .. })));
+    observed.run.learn(failed(Attempted::Provision));
+    assert_eq!(rest(&observed).requeue, Requeue::Retry { not_before: None });
+}
+
+/// After a crash, no process may poll the creation of a key that is gone.
+#[test]
+fn a_key_that_was_created_in_the_background_is_not_revoked_before_the_status_says_so() {
+    let mut observed = Observed { marks_keys: true, ..holding(key("now")) };
+    let next = Sequence::FIRST.next();
+    let stage = OperationStage::Accepted { token: None, since: now(), inputs: None };
+    observed.recorded.operation = Some(Operation { sequence: next, plan_ids: None, stage });
+    observed.run.completed = at_work().run.pending.map(|work| PendingOperation { sequence: next, ..work });
+    observed.recorded = recorded(decide(&observed));
+    assert_eq!(observed.recorded.operation, Some(Operation::clean_up(next, None)));
+}
