@@ -6,7 +6,7 @@ use super::{
     operation::{late_revocation_until, pending_operation},
     order::decisions,
     report,
-    revoke::{follow, unbind},
+    revoke::{follow, unbind, unbind_at_once},
 };
 
 decisions! {
@@ -122,7 +122,7 @@ fn revoke_key_of_other_plan(new: &NewKey<'_>) -> Option<Step> {
     let NewKey { observed, sequence, .. } = new;
     new.unrecorded_ids()?;
     let may_exist = observed.noted(*sequence).is_some() && !observed.all_refused;
-    (may_exist && !observed.run.revoked.contains_key(sequence)).then(|| unbind(observed, *sequence))
+    (may_exist && !observed.run.revoked.contains_key(sequence)).then(|| unbind_at_once(observed, *sequence))
 }
 
 fn wait_for_definitions(new: &NewKey<'_>) -> Option<Step> {

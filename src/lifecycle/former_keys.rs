@@ -7,7 +7,7 @@ use super::{
     operation::{is_finally_revoked, late_until},
     order::decisions,
     report,
-    revoke::unbind_for_good,
+    revoke::unbind_at_once,
 };
 
 decisions! {
@@ -94,7 +94,7 @@ fn wait_for_late_key(keys: &FormerKeys<'_>) -> Option<Step> {
 }
 
 fn revoke_own_first_key(keys: &FormerKeys<'_>) -> Option<Step> {
-    keys.is_to_be_revoked().then(|| unbind_for_good(keys.observed, Sequence::FIRST))
+    keys.is_to_be_revoked().then(|| unbind_at_once(keys.observed, Sequence::FIRST))
 }
 
 fn record_former_uid(FormerKeys { observed, former, .. }: &FormerKeys<'_>) -> Step {

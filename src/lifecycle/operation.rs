@@ -229,8 +229,10 @@ pub(super) fn late_until(observed: &Observed, sequence: Sequence) -> Option<Time
 pub(super) fn late_revocation_until(observed: &Observed, sequence: Sequence) -> Option<Timestamp> {
     let Observed { run, grace, marks_keys, now, .. } = observed;
     let unsure = run.unsure_revocation.filter(|(of, _)| *of == sequence);
-    // An earlier process may have sent the same request.
-    let unknown = grace.unknown_until.filter(|_| run.revoked.contains_key(&sequence));
+    // An earlier process may have sent the same request, which the status then shows.
+    let operation = observed.recorded.operation.as_ref().filter(|operation| operation.sequence == sequence);
+    let was_recorded = operation.is_some_and(Operation::cleans_up);
+    let unknown = grace.unknown_until.filter(|_| was_recorded && run.revoked.contains_key(&sequence));
     let late = unsure.map(|(_, since)| after(since, grace.patience)).max(unknown);
     late.filter(|late| late > now && !marks_keys)
 }

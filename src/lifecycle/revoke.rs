@@ -68,11 +68,11 @@ pub(super) fn unbind(observed: &Observed, sequence: Sequence) -> Step {
     if is_unrecorded(observed, sequence) {
         return Step::record(report::revoking(observed, sequence));
     }
-    unbind_for_good(observed, sequence)
+    unbind_at_once(observed, sequence)
 }
 
-/// Revokes a key that is never created again, or waits until the remote side has revoked it.
-pub(super) fn unbind_for_good(observed: &Observed, sequence: Sequence) -> Step {
+/// The same for a key that is never created again, or whose record already shows that it has to be revoked.
+pub(super) fn unbind_at_once(observed: &Observed, sequence: Sequence) -> Step {
     match pending_operation(observed, RemoteOperation::Unbind, sequence) {
         Some(work) => follow(observed, work),
         None => Step::Execute(RemoteEffect::Unbind(sequence)),

@@ -28,7 +28,6 @@ fn ids_that_are_not_noted_are_noted_first(
 ) {
     let mut observed = Observed { plan: PlanView::Known(ids("p-1")), noted_first, all_refused, ..asking() };
     if revokes {
-        observed.recorded = recorded(decide(&observed));
         assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
         observed.run.revoked.insert(Sequence::FIRST, now());
     }

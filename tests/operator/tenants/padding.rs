@@ -7,6 +7,7 @@ use kube::{Api, ResourceExt, api::DeleteParams};
 use serde_json::{Value, json};
 use servicekey_operator::api::{ClusterKeyProvider, ConditionType, Reason, ServiceKey, marks};
 use testkit::cloud_foundry::{Call, FakeCloudFoundry, Route};
+use tokio::time::sleep;
 
 use super::{
     abuse::{Abuse, Actor},
@@ -71,6 +72,8 @@ impl OnePlace {
 
     /// Fails unless `first` occupies the only slot, and has the only key.
     async fn assert_first_counts(&self, second: &str) {
+        // The oldest ServiceKey counts first, and times of creation are in whole seconds.
+        sleep(Duration::from_secs(1)).await;
         self.ask(second, instance_by_name()).await;
         self.tenants.attacker.wait_key(second, false, Reason::LimitExceeded).await;
         let lists = |calls: &[Call]| calls.iter().filter(|call| call.route == Route::Keys).count();
