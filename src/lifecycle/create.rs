@@ -3,10 +3,10 @@
 use super::{
     Attempted, ErrorClass, Failure, Observed, Operation, OperationStage, PlanIds, PlanView, Recorded,
     RemoteEffect, RemoteOperation, Sequence, Step,
-    operation::{late_revocation_until, pending_operation},
+    operation::pending_operation,
     order::decisions,
     report,
-    revoke::{follow, unbind, unbind_at_once},
+    revoke::{follow, outwait_late_revocation, unbind, unbind_at_once},
 };
 
 decisions! {
@@ -136,18 +136,15 @@ fn record_plan(new: &NewKey<'_>) -> Option<Step> {
     let NewKey { observed, sequence, .. } = new;
     let ids = new.unrecorded_ids()?.clone();
     // A key that was revoked with other ids is gone by now.
-    let goes_on = |operation: &Operation| {
-        operation.sequence == *sequence && operation.stage != OperationStage::CleanUp { since: None }
-    };
-    let known = observed.recorded.operation.clone().filter(goes_on);
+    let goes_on = |operation: &&Operation| operation.stage != OperationStage::CleanUp { since: None };
+    let known = observed.recorded.operation_on(*sequence).filter(goes_on).cloned();
     let operation = known.unwrap_or(Operation::bind(*sequence)).with_plan(Some(ids));
     let recorded = Recorded { operation: Some(operation), ..observed.recorded.clone() };
     Some(Step::record(report::creating(observed, recorded, *sequence)))
 }
 
 fn wait_for_late_revocation(NewKey { observed, sequence, .. }: &NewKey<'_>) -> Option<Step> {
-    let late = late_revocation_until(observed, *sequence)?;
-    Some(Step::Wait(report::creation_outwaits(observed, *sequence, late)))
+    outwait_late_revocation(observed, *sequence)
 }
 
 fn bind(NewKey { sequence, predecessor, .. }: &NewKey<'_>) -> Step {

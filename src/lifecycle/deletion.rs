@@ -145,9 +145,11 @@ fn wait_for_late_key(deletion: &Deletion<'_>) -> Option<Step> {
 
 fn record_end_of_creation(deletion: &Deletion<'_>) -> Option<Step> {
     let (observed, sequence) = (deletion.observed, deletion.to_revoke()?);
-    let operation =
-        observed.recorded.operation.as_ref().filter(|operation| operation.sequence == sequence)?;
-    operation.is_accepted().then(|| Step::record(report::revoking(observed, sequence)))
+    observed
+        .recorded
+        .operation_on(sequence)?
+        .is_accepted()
+        .then(|| Step::record(report::revoking(observed, sequence)))
 }
 
 fn revoke_key(deletion: &Deletion<'_>) -> Option<Step> {

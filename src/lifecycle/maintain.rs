@@ -220,9 +220,9 @@ impl<'a> Intact<'a> {
         }
     }
 
-    /// Whether an attempt other than a confirmation failed. A rotation and a revocation that both fail must not take
-    /// turns without a pause.
-    fn has_failed(&self) -> bool {
+    /// Whether a failed attempt, other than a confirmation, holds back the revocation of a replaced key. A rotation and a
+    /// revocation that both fail must not take turns without a pause.
+    fn is_held_back(&self) -> bool {
         let failure = self.observed.run.failure.as_ref();
         failure.is_some_and(|failure| failure.attempted != Attempted::Confirm)
     }
@@ -333,7 +333,7 @@ fn clean_up_lost_key(intact: &Intact<'_>) -> Option<Step> {
 
 fn revoke_unwanted_key(intact: &Intact<'_>) -> Option<Step> {
     let Intact { observed, key } = intact;
-    let sequence = intact.unwanted().filter(|_| intact.can_revoke() && !intact.has_failed())?;
+    let sequence = intact.unwanted().filter(|_| intact.can_revoke() && !intact.is_held_back())?;
     Some(revoke::decide(&Unwanted { observed, sequence, key }))
 }
 

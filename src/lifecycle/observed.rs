@@ -54,7 +54,7 @@ impl Observed {
     /// recorded.
     #[must_use]
     pub fn noted(&self, sequence: Sequence) -> Option<PlanIds> {
-        let operation = self.recorded.operation.as_ref().filter(|operation| operation.sequence == sequence);
+        let operation = self.recorded.operation_on(sequence);
         let first = || self.noted_first.clone().filter(|_| sequence == Sequence::FIRST);
         operation.and_then(|operation| operation.plan_ids.clone()).or_else(first)
     }

@@ -164,11 +164,7 @@ pub(super) fn lost(observed: &Observed) -> Option<(Sequence, Timestamp)> {
     let (sequence, since) = observed.run.lost.or(exhausted).or(abandoned)?;
     // If the outcome becomes unknown again later, this process remembers the time. A later process assumes the worst
     // case (`grace.unknown_until`).
-    let known = observed
-        .recorded
-        .operation
-        .as_ref()
-        .is_some_and(|operation| operation.cleans_up() && operation.sequence == sequence);
+    let known = observed.recorded.operation_on(sequence).is_some_and(Operation::cleans_up);
     (!known).then_some((sequence, since))
 }
 
@@ -230,8 +226,7 @@ pub(super) fn late_revocation_until(observed: &Observed, sequence: Sequence) -> 
     let Observed { run, grace, marks_keys, now, .. } = observed;
     let unsure = run.unsure_revocation.filter(|(of, _)| *of == sequence);
     // An earlier process may have sent the same request, which the status then shows.
-    let operation = observed.recorded.operation.as_ref().filter(|operation| operation.sequence == sequence);
-    let was_recorded = operation.is_some_and(Operation::cleans_up);
+    let was_recorded = observed.recorded.operation_on(sequence).is_some_and(Operation::cleans_up);
     let unknown = grace.unknown_until.filter(|_| was_recorded && run.revoked.contains_key(&sequence));
     let late = unsure.map(|(_, since)| after(since, grace.patience)).max(unknown);
     late.filter(|late| late > now && !marks_keys)

@@ -125,6 +125,12 @@ impl Recorded {
         self.operation.as_ref().is_some_and(|operation| operation.stage == OperationStage::RevokeFirst)
     }
 
+    /// The recorded operation, if it is on the key of this number.
+    #[must_use]
+    pub(super) fn operation_on(&self, sequence: Sequence) -> Option<&Operation> {
+        self.operation.as_ref().filter(|operation| operation.sequence == sequence)
+    }
+
     /// The key after the current one that may exist already.
     #[must_use]
     pub fn attempt(&self) -> Option<Sequence> {

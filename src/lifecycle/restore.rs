@@ -7,10 +7,10 @@ use super::{
     RemoteEffect, Requeue, RunState, SecretView, Sequence, Step, Unusable, Wait,
     create::{self, NewKey},
     full_second,
-    operation::{is_finally_revoked, late_revocation_until, late_until},
+    operation::{is_finally_revoked, late_until},
     order::decisions,
     report,
-    revoke::{to_clean_up, unbind},
+    revoke::{outwait_late_revocation, to_clean_up, unbind},
     revoke_first::{self, CurrentKey},
     rotation, unusable,
 };
@@ -301,9 +301,7 @@ fn create_next_key(observed: &Observed) -> Option<Step> {
 }
 
 fn wait_for_late_revocation(observed: &Observed) -> Option<Step> {
-    let sequence = newest_known_key(observed)?.sequence;
-    let late = late_revocation_until(observed, sequence)?;
-    Some(Step::Wait(report::creation_outwaits(observed, sequence, late)))
+    outwait_late_revocation(observed, newest_known_key(observed)?.sequence)
 }
 
 fn read_credentials(observed: &Observed) -> Option<Step> {

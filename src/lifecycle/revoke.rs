@@ -48,8 +48,7 @@ fn revoke_key(Unwanted { observed, sequence, .. }: &Unwanted<'_>) -> Option<Step
 
 fn wait_for_late_revocation(Unwanted { observed, sequence, .. }: &Unwanted<'_>) -> Option<Step> {
     let may_come_again = observed.recorded.attempt() == Some(*sequence);
-    let late = late_revocation_until(observed, *sequence).filter(|_| may_come_again)?;
-    Some(Step::Wait(report::creation_outwaits(observed, *sequence, late)))
+    if may_come_again { outwait_late_revocation(observed, *sequence) } else { None }
 }
 
 fn forget_key(Unwanted { observed, sequence, key }: &Unwanted<'_>) -> Step {
@@ -79,15 +78,21 @@ pub(super) fn unbind_at_once(observed: &Observed, sequence: Sequence) -> Step {
     }
 }
 
-/// Whether the status does not show that the key is revoked, and names its creation, or the key may be created again with
-/// the same id.
+/// Whether the status has to show the revocation before it is sent: the status names the creation of the key, or the key
+/// may be created again with the same id.
 fn is_unrecorded(observed: &Observed, sequence: Sequence) -> bool {
     let Observed { recorded, marks_keys, .. } = observed;
     let current = recorded.key.as_ref().map(|key| key.sequence);
     let mut replaced = recorded.previous.iter().map(|key| key.sequence).chain(current);
-    let operation = recorded.operation.as_ref().filter(|operation| operation.sequence == sequence);
+    let operation = recorded.operation_on(sequence);
     let is_recorded = operation.is_some_and(Operation::cleans_up) || replaced.any(|key| key == sequence);
     !is_recorded && (!marks_keys || operation.is_some_and(Operation::is_accepted))
+}
+
+/// Waits while an earlier request to revoke the key may still take effect.
+pub(super) fn outwait_late_revocation(observed: &Observed, sequence: Sequence) -> Option<Step> {
+    let late = late_revocation_until(observed, sequence)?;
+    Some(Step::Wait(report::creation_outwaits(observed, sequence, late)))
 }
 
 /// Polls an operation of the remote side when it is time.

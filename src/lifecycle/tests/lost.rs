@@ -26,8 +26,8 @@ fn a_revocation_outlasts_the_first_of_two_binds() {
     assert_eq!(Some(rest.requeue), late.map(Requeue::At));
 }
 
-/// A request to revoke the key got no answer. If it takes effect after the key is created again with the same id, the
-/// new key is gone, and nobody notices.
+/// A request to revoke the key got no answer. If it takes effect after the operator has created the key again with the
+/// same id, it revokes the new key, and no watch or list shows that.
 #[rstest]
 #[case::derived_ids(false)]
 #[case::ids_of_the_remote_side(true)]

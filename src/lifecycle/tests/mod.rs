@@ -120,7 +120,7 @@ fn at_work() -> Observed {
     observed
 }
 
-/// What the step records.
+/// The record that the step writes into the status.
 fn recorded(step: Step) -> Recorded {
     match step {
         Step::Apply(KubernetesEffect::Record(report)) => report.recorded,

@@ -179,9 +179,7 @@ impl Actors {
         for hook in ["mutate", "refuse"] {
             let _ = self.world.cluster.remove_hook(hook);
         }
-        for watch in self.world.cluster.watches() {
-            self.world.cluster.resume_watch(watch.id);
-        }
+        resume_watches(&self.world);
         for namespace in TENANTS {
             self.create("/api/v1/namespaces", &json!({"metadata": {"name": namespace}}));
             self.send(Method::DELETE, &format!("/api/v1/namespaces/{namespace}/resourcequotas/none"), None);
@@ -609,9 +607,7 @@ impl Actors {
                 }
                 sleep(chance.millis(20..4000)).await;
             }
-            for watch in world.cluster.watches() {
-                world.cluster.resume_watch(watch.id);
-            }
+            resume_watches(&world);
         });
     }
 }
@@ -619,6 +615,13 @@ impl Actors {
 impl std::fmt::Debug for Actors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Actors").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+/// Ends the pause of each watch.
+fn resume_watches(world: &World) {
+    for watch in world.cluster.watches() {
+        world.cluster.resume_watch(watch.id);
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Price {
     pub per_start: usize,
 }
 
-/// What happened within the last hour and justifies requests.
+/// The events of the last hour that justify requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Causes {
     /// The changes by users.

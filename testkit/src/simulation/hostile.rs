@@ -61,7 +61,7 @@ enum Hostility {
     Redirect,
     /// All links in the body lead to the remote side of others.
     Links,
-    /// There is no answer.
+    /// The side keeps the connection open and never answers.
     Silence,
     /// The status is another one.
     Status(u16),
