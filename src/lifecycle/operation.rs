@@ -81,8 +81,13 @@ impl Operation {
         Self::new(sequence, OperationStage::CleanUp { since })
     }
 
-    /// Whether the operator cleans up after a request with an unknown outcome.
-    pub(crate) const fn cleans_up(&self) -> bool {
+    /// Whether the operator revokes the key because the outcome of a request for it is unknown.
+    pub(crate) const fn has_unknown_outcome(&self) -> bool {
+        matches!(self.stage, OperationStage::CleanUp { since: Some(_) })
+    }
+
+    /// Whether the operator revokes the key before its next attempt to create it.
+    pub(super) const fn cleans_up(&self) -> bool {
         matches!(self.stage, OperationStage::CleanUp { .. })
     }
 
@@ -164,7 +169,7 @@ pub(super) fn lost(observed: &Observed) -> Option<(Sequence, Timestamp)> {
     let (sequence, since) = observed.run.lost.or(exhausted).or(abandoned)?;
     // If the outcome becomes unknown again later, this process remembers the time. A later process assumes the worst
     // case (`grace.unknown_until`).
-    let known = observed.recorded.operation_on(sequence).is_some_and(Operation::cleans_up);
+    let known = observed.recorded.operation_on(sequence).is_some_and(Operation::has_unknown_outcome);
     (!known).then_some((sequence, since))
 }
 

@@ -127,7 +127,7 @@ impl Recorded {
 
     /// The recorded operation, if it is on the key of this number.
     #[must_use]
-    pub(super) fn operation_on(&self, sequence: Sequence) -> Option<&Operation> {
+    pub(crate) fn operation_on(&self, sequence: Sequence) -> Option<&Operation> {
         self.operation.as_ref().filter(|operation| operation.sequence == sequence)
     }
 

@@ -72,8 +72,11 @@ pub fn shown(key: &ServiceKey) -> Option<Shown> {
     (ready.status != "True").then_some(Shown { reason: *reason, stalled })
 }
 
-/// Whether the status reports a key that a request without an answer may have created.
+/// Whether the status reports a key that a request without an answer may have created: since when that is unknown. A key
+/// of no use is revoked as well, and its status has no such time.
 fn cleans_up(key: &ServiceKey) -> bool {
     let operation = key.status.as_ref().and_then(|status| status.operation.as_ref());
-    operation.is_some_and(|operation| operation.kind == OperationStatusKind::CleanUp)
+    operation.is_some_and(|operation| {
+        operation.kind == OperationStatusKind::CleanUp && operation.started_at.is_some()
+    })
 }

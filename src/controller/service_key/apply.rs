@@ -158,8 +158,8 @@ async fn record(reconciler: &Reconciler<'_>, observed: &Observed, report: &Repor
     let operation = &report.recorded.operation;
     let with_ids = operation.as_ref().filter(|operation| operation.plan_ids.is_some());
     applied.extend(with_ids.map(|operation| Change::PlanRecorded(operation.sequence)));
-    let cleans_up = operation.as_ref().is_some_and(Operation::cleans_up);
-    if cleans_up && *operation != before.operation {
+    let is_mitigated = operation.as_ref().is_some_and(Operation::has_unknown_outcome);
+    if is_mitigated && *operation != before.operation {
         reconciler.context.shared.metrics.count_mitigated_orphan(reconciler.backend_kind());
     }
     Ok(applied)

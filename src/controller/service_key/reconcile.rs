@@ -56,7 +56,7 @@ use crate::{
         unread,
     },
     lifecycle::{
-        Answer, KubernetesEffect, Observed, Problem, Recorded, RemoteEffect, Requeue, RunState, Step,
+        Answer, KubernetesEffect, Observed, Operation, Problem, RemoteEffect, Requeue, RunState, Step,
         Unusable, Wait, decide,
     },
     runtime::metrics::{KeyOperation, ReconcileOutcome},
@@ -376,10 +376,10 @@ impl<'a> Driver<'a> {
         local.unusable = local.unusable.take().zip(run.unusable).map(|((of, _), unusable)| (of, unusable));
         (local.pending, local.given_up) = (run.pending, run.given_up);
         local.unsure_revocation = run.unsure_revocation;
-        let Recorded { key: recorded, operation, .. } = status::read(key.status.as_ref());
-        local.stored = run.stored.filter(|stored| recorded.as_ref() != Some(stored));
-        let cleans_up = |lost| operation.as_ref().is_some_and(|of| of.sequence == lost && of.cleans_up());
-        local.lost = run.lost.filter(|(lost, _)| !cleans_up(*lost));
+        let recorded = status::read(key.status.as_ref());
+        local.stored = run.stored.filter(|stored| recorded.key.as_ref() != Some(stored));
+        let is_recorded = |lost| recorded.operation_on(lost).is_some_and(Operation::has_unknown_outcome);
+        local.lost = run.lost.filter(|(lost, _)| !is_recorded(*lost));
         (key, local)
     }
 

@@ -177,8 +177,8 @@ fn age(reconciler: &Reconciler<'_>, observed: &Observed, sequence: Sequence) -> 
 
 /// Whether the operator revokes the key only because no answer to its request arrived.
 fn cleans_up(observed: &Observed, sequence: Sequence) -> bool {
-    let lost = |operation: &Operation| operation.cleans_up() && operation.sequence == sequence;
-    !observed.desired.deleting && observed.recorded.operation.as_ref().is_some_and(lost)
+    let lost = observed.recorded.operation_on(sequence).is_some_and(Operation::has_unknown_outcome);
+    !observed.desired.deleting && lost
 }
 
 /// The values of the parameters, and the credentials in the Secret and in hand. Messages must not show them.

@@ -56,6 +56,8 @@ fn a_revocation_of_a_key_that_may_be_created_again_is_recorded_first() {
     observed.run.conflicting = Some(Sequence::FIRST);
     observed.recorded = recorded(decide(&observed));
     assert_eq!(observed.recorded.operation, Some(Operation::clean_up(Sequence::FIRST, None)));
+    let operation = observed.recorded.operation_on(Sequence::FIRST).unwrap();
+    assert!(!operation.has_unknown_outcome(), "its revocation is no orphan mitigation");
     assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
     // After a crash, that request may still take effect.
     observed.run = RunState::default();
