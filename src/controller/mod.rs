@@ -2,6 +2,7 @@
 //! status.
 
 mod answer_memory;
+mod backoff;
 mod clock_jumps;
 mod error;
 mod events;

@@ -51,11 +51,12 @@ use self::{
 };
 use super::{
     as_field_manager,
+    backoff::{Backoff, Retries},
     error::{Error, bounded},
     ids::ProviderId,
     queue::{Ticket, Waiters},
     requeues::Requeues,
-    service_key::{local_state::Backoff, status::condition},
+    service_key::status::condition,
     shared::Shared,
     tables::Sizes,
     unread::{self, Received},
@@ -79,7 +80,7 @@ struct ProviderContext<K: Provider> {
     list: InitialList,
     checks: Mutex<HashMap<ProviderId, ProviderCheck>>,
     /// The waits of the providers whose last reconcile failed.
-    retries: Mutex<HashMap<ProviderId, Backoff>>,
+    retries: Retries<ProviderId>,
     /// The providers whose check waits or runs; notified of each change that the watch shows.
     edits: Waiters<ProviderId>,
     /// The same providers; notified of each event that requeues the provider regardless of its generation.
@@ -120,7 +121,7 @@ where
         shared,
         providers: cache.store.clone(),
         checks: Mutex::default(),
-        retries: Mutex::default(),
+        retries: Retries::default(),
         edits: Waiters::default(),
         wakes: Waiters::default(),
     });
@@ -168,7 +169,7 @@ async fn reconcile<K: Provider>(woken: Arc<K>, context: Arc<ProviderContext<K>>)
         context.could_not_load(&id, provider.as_ref(), error);
     }
     if result.is_ok() {
-        context.retries.lock().remove(&id);
+        context.retries.forget(&id);
     }
     context.forget_if_gone(&id, provider.as_ref());
     result
@@ -178,8 +179,7 @@ fn on_error<K: Provider>(provider: Arc<K>, _: &Error, context: Arc<ProviderConte
     if context.is_gone(provider.as_ref()) {
         return Action::await_change();
     }
-    let mut retries = context.retries.lock();
-    Action::requeue(retries.entry(provider.id()).or_default().next_wait())
+    Action::requeue(context.retries.next_wait(provider.id()))
 }
 
 impl<K: Provider> ProviderContext<K> {
@@ -189,7 +189,7 @@ impl<K: Provider> ProviderContext<K> {
             ("cached providers", providers.len()),
             ("login Secrets", watches.len()),
             ("checks", checks.lock().len()),
-            ("failed providers", retries.lock().len()),
+            ("failed providers", retries.len()),
             ("waiting checks", edits.len() + wakes.len()),
         ]
     }
@@ -224,7 +224,7 @@ impl<K: Provider> ProviderContext<K> {
         self.watches.forget(id);
         self.shared.metrics.forget_provider(id.namespace.as_deref(), &id.name);
         self.checks().remove(id);
-        self.retries.lock().remove(id);
+        self.retries.forget(id);
     }
 
     fn checks(&self) -> MutexGuard<'_, HashMap<ProviderId, ProviderCheck>> {

@@ -2,7 +2,7 @@
 //! finalizers may also be on Secrets that no provider can name any more. They would block the deletion of the
 //! namespace forever.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
@@ -16,6 +16,7 @@ use super::orphans::{self, ObjectPages};
 use crate::{
     api::{ClusterKeyProvider, KeyProvider},
     controller::{
+        backoff::Backoff,
         error::{Error, bounded},
         finalizer,
         shared::Shared,
@@ -27,9 +28,6 @@ use crate::{
 /// earlier search: the namespace controller records there which objects are left.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Wait after a failure of the Kubernetes API.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
-
 /// Releases the login Secrets of every namespace that is being deleted. Never ends.
 ///
 /// `namespaces` contains all of them, and `terminating` yields each change of one that is being deleted.
@@ -39,30 +37,33 @@ pub(crate) fn release_logins(
     terminating: impl Stream<Item = PartialObjectMeta<Namespace>> + Send + 'static,
 ) -> impl Stream<Item = ()> + Send {
     Controller::for_stream(terminating.map(Ok), namespaces)
-        .run(release_in, on_error, Arc::new(shared))
+        .run(release_in, |_, never, _| match *never {}, Arc::new(shared))
         .map(drop)
 }
 
+/// Searches a namespace until a search succeeds or the namespace is gone.
 async fn release_in(
     namespace: Arc<PartialObjectMeta<Namespace>>,
     shared: Arc<Shared>,
-) -> Result<Action, Error> {
+) -> Result<Action, Infallible> {
     shared.leadership.wait(&shared.clock).await;
     let name = namespace.name_any();
-    if !shared.namespaces.is_deleted(&name) {
-        return Ok(Action::await_change());
+    let mut backoff = Backoff::default();
+    while shared.namespaces.is_deleted(&name) {
+        match search(&shared, &name).await {
+            Ok(()) => return Ok(Action::requeue(SEARCH_INTERVAL)),
+            Err(error) => {
+                tracing::warn!(namespace = name, %error, "the finalizers of login Secrets could not be removed");
+                tokio::time::sleep(backoff.next_wait()).await;
+            }
+        }
     }
-    let place = shared.shares.loading.acquire(&Lane::of_namespace(&name)).await;
-    if !has_providers(&shared, &name).await? {
-        release_all(&shared, &name).await?;
-    }
-    drop(place);
-    Ok(Action::requeue(SEARCH_INTERVAL))
+    Ok(Action::await_change())
 }
 
-fn on_error(namespace: Arc<PartialObjectMeta<Namespace>>, error: &Error, _: Arc<Shared>) -> Action {
-    tracing::warn!(namespace = namespace.name_any(), %error, "the finalizers of login Secrets could not be removed");
-    Action::requeue(RETRY_AFTER)
+async fn search(shared: &Shared, namespace: &str) -> Result<(), Error> {
+    let _place = shared.shares.loading.acquire(&Lane::of_namespace(namespace)).await;
+    if has_providers(shared, namespace).await? { Ok(()) } else { release_all(shared, namespace).await }
 }
 
 /// Whether providers exist that may name Secrets of a namespace. While it is being deleted, only

@@ -29,14 +29,14 @@ use uuid::Uuid;
 
 use super::{
     Context, Worker,
-    local_state::{Forgotten, LONGEST_WAIT, LocalState, LocalStates},
+    local_state::{Forgotten, LocalState, LocalStates},
     reconcile::{Driver, End},
     reconciler::Target,
     status,
 };
 use crate::{
     api::{ServiceKey, marks},
-    controller::{error::Error, ids::ProviderId},
+    controller::{backoff::LONGEST_WAIT, error::Error, ids::ProviderId},
     fair::{FairPermit, FairSemaphore, Lane},
     lifecycle::{Problem, clean_up_vanished},
     runtime::Leadership,

@@ -16,7 +16,10 @@ use uuid::Uuid;
 use crate::{
     api::ServiceKey,
     backend::{Credentials, Kept},
-    controller::watch::resource_version,
+    controller::{
+        backoff::{Backoff, LONGEST_WAIT, SHORTEST_WAIT},
+        watch::resource_version,
+    },
     lifecycle::{
         Claim, Failure, Inputs, KeyRecord, PendingOperation, Problem, RemoteOperation, Requeue, Sequence,
         Unusable, Wait,
@@ -24,14 +27,10 @@ use crate::{
     secret::Marks,
 };
 
-/// The first wait after a failure.
-const SHORTEST_WAIT: Duration = Duration::from_millis(500);
 /// The shortest wait between two polls of an operation.
 const SHORTEST_POLL: Duration = Duration::from_millis(20);
 /// The longest wait between two polls of an operation, unless the remote side requests another one.
 const LONGEST_POLL: Duration = Duration::from_secs(30);
-/// The longest wait between two attempts.
-pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// The state of one ServiceKey.
 #[derive(Debug, Default)]
@@ -240,29 +239,6 @@ fn supersedes(own: &ServiceKey, cached: &ServiceKey) -> bool {
     }
 }
 
-/// Waits with jitter that grow with every consecutive failure.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Backoff {
-    failures: usize,
-}
-
-impl Backoff {
-    /// The most failures that count. The wait has reached its maximum long before.
-    const MOST_FAILURES: usize = 16;
-
-    /// The next wait.
-    pub(crate) fn next_wait(&mut self) -> Duration {
-        let waits = ExponentialBuilder::default()
-            .with_min_delay(SHORTEST_WAIT)
-            .with_max_delay(LONGEST_WAIT)
-            .with_jitter()
-            .without_max_times();
-        let wait = waits.build().nth(self.failures).unwrap_or(LONGEST_WAIT);
-        self.failures = Self::MOST_FAILURES.min(self.failures + 1);
-        wait
-    }
-}
-
 /// Waits between polls of one operation, identified by its kind, key and start.
 #[derive(Debug)]
 struct Polls {
@@ -424,16 +400,6 @@ mod tests {
         }
         assert_eq!(local.next_poll(&work(RemoteOperation::Unbind, 1, Some(7))), Duration::from_secs(7));
         assert_eq!(local.next_poll(&work(RemoteOperation::Unbind, 1, Some(0))), SHORTEST_WAIT);
-    }
-
-    #[test]
-    fn waits_after_failures_grow_up_to_the_longest() {
-        let mut backoff = Backoff::default();
-        for failures in 0..40 {
-            let shortest = SHORTEST_WAIT.saturating_mul(1 << failures.min(20)).min(LONGEST_WAIT);
-            let wait = backoff.next_wait();
-            assert!(shortest <= wait && wait <= 2 * shortest, "{wait:?} after {failures} failures");
-        }
     }
 
     #[test]

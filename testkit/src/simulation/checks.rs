@@ -665,9 +665,8 @@ impl Checks {
         }
         let (title, replaces) = (owner.title(), owner.replaces);
         let next = owner.stored.get(&(sequence + 1)).filter(|_| owner.stored.contains_key(&sequence));
-        let is_newest_but_one = !owner.created_from.contains_key(&(sequence + 2));
         let is_early = next.is_some_and(|next| next.elapsed() + ROUNDING < owner.overlap.unwrap_or_default());
-        if is_early && is_newest_but_one && !replaces && !owner.is_disturbed && !self.has_jumped {
+        if is_early && !replaces && !owner.is_disturbed && !self.has_jumped {
             self.report(
                 Rule::Overlap,
                 format!("key {sequence} of {title} was revoked before its overlap was over"),

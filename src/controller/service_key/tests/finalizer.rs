@@ -119,3 +119,21 @@ async fn a_service_key_whose_finalizer_a_user_removed_is_handed_over() {
     scene.cache_catches_up();
     assert!(scene.was_handed_over());
 }
+
+/// The watch shows the end of the ServiceKey while a reconcile waits for the broker. The reconcile then reserves the
+/// Secret's name once more, and releases it when it ends.
+#[tokio::test]
+async fn a_service_key_that_disappears_during_its_reconcile_reserves_no_secret() {
+    let mut scene = scene(service_key().finalized()).await;
+    scene.expect(rehearse_new_secret(), works());
+    scene.expect(create_secret(), works());
+    scene.expect(write_status(), not_found());
+    let outcome = scene.reconcile_while(|scene| {
+        scene.api.remove_key();
+        scene.cache_catches_up();
+        assert_eq!(scene.context.reservations.len(), 0, "the watch released it");
+    });
+    assert_eq!(outcome.await, "outdated, requeued");
+    assert_eq!(scene.context.reservations.len(), 0);
+    assert!(scene.was_handed_over());
+}

@@ -130,6 +130,24 @@ async fn a_refused_bind_has_its_backoff_although_its_status_is_not_stored(
     assert_eq!(scene.broker.calls(), ["PUT binding"]);
 }
 
+/// Otherwise the operator would send a request every half second as long as the API server refuses the status.
+#[tokio::test]
+async fn failed_writes_of_a_status_have_growing_waits() {
+    let mut scene = scene(service_key().finalized().suspended()).await;
+    for _ in 0..6 {
+        scene.expect(write_status(), internal_error());
+        assert_eq!(scene.reconcile().await, "error, requeued");
+    }
+    let mut next = Duration::ZERO;
+    scene.with_local_state(|local| next = local.wait(None));
+    assert!(next >= Duration::from_secs(32), "{next:?} after six failures");
+
+    scene.expect(write_status(), works());
+    assert_eq!(scene.reconcile().await, "waiting, awaits a change");
+    scene.with_local_state(|local| next = local.wait(None));
+    assert!(next <= Duration::from_secs(1), "{next:?} after a success");
+}
+
 #[rstest]
 #[case::another_writer_was_faster(conflict(), "outdated, requeued")]
 #[case::the_service_key_is_not_there(not_found(), "outdated, requeued")]
