@@ -173,8 +173,10 @@ reasons! {
     /// there.
     KeyLost,
     /// The key in the Secret has expired: the time in its `status.key.expiresAt` has passed, and the operator could not
-    /// create the next key in time. The message or the condition `Rotating` gives the cause. The operator retries. A
-    /// time that is not after the key's creation, such as `0001-01-01T00:00:00Z`, does not count as an expiry.
+    /// create the next key in time. `status.key.expiresFrom` names the certificate or token in the credentials whose
+    /// end this is. Without it, the remote side said the time. The message or the condition `Rotating` gives the cause.
+    /// The operator retries. A time that is not after the key's creation, such as `0001-01-01T00:00:00Z`, does not count
+    /// as an expiry.
     KeyExpired,
     /// The remote side no longer shows the key in the Secret, nor its instance. Either both were deleted, or the login
     /// may no longer see them. The message names the request. Give the login its role back, or create the ServiceKey

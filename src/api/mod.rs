@@ -31,12 +31,12 @@ pub use provider::{
 pub use reference::{ProviderKind, ProviderRef, SecretKeyRef, SecretLogin, SecretRef};
 pub use secret::{PreviousCredentials, SecretSpec, SecretTemplate};
 pub use service_key::{
-    Adoption, DeletionPolicy, Instance, ParametersSource, Rotation, RotationStrategy, ServiceKey,
-    ServiceKeySpec,
+    Adoption, CertificateExpiry, DeletionPolicy, ExpiryDetection, Instance, ParametersSource, Rotation,
+    RotationStrategy, ServiceKey, ServiceKeySpec,
 };
 pub use status::{
-    Binding, GoneCause, KeyGone, KeyStatus, OperationStatus, OperationStatusKind, PlanIdsStatus,
-    PreviousKeyStatus, SecretStatus, ServiceKeyStatus,
+    Binding, ExpiryOrigin, ExpiryOriginKind, GoneCause, IgnoredExpiry, KeyGone, KeyStatus, OperationStatus,
+    OperationStatusKind, PlanIdsStatus, PreviousKeyStatus, SecretStatus, ServiceKeyStatus,
 };
 
 /// The definitions of all custom resources, as they are installed. `ServiceKey::crd()` and the like lack the final

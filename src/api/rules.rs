@@ -63,6 +63,14 @@ pub(super) fn clusters() -> Rule {
     )
 }
 
+/// JSON Pointers (RFC 6901) to members of the credentials.
+pub(super) fn json_pointers() -> Rule {
+    Rule::new("self.all(pointer, pointer.matches('^(/([^/~[:cntrl:]]|~[01])*)+$'))").message(
+        "write JSON Pointers into the credentials, such as `/access_token` or `/uaa/token`; in a name, write `~1` \
+         instead of `/`, and `~0` instead of `~`",
+    )
+}
+
 /// Exactly one of the fields.
 pub(super) fn exactly_one(fields: &[&str], message: &str) -> Rule {
     Rule::new(format!("[{}].exists_one(given, given)", has_each(fields))).message(message)

@@ -127,8 +127,8 @@ pub struct ServiceKeySpec {
     #[serde(default)]
     pub secret: SecretSpec,
 
-    /// The schedule and the method of replacing the key with a new one. Default: never, unless the remote side says
-    /// when a key expires.
+    /// The schedule and the method of replacing the key with a new one. Default: never, unless a key expires: the
+    /// remote side says so, or a certificate in the credentials ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
 
@@ -277,6 +277,38 @@ pub struct Rotation {
     /// one. Default: `Overlap`.
     #[serde(default)]
     pub strategy: RotationStrategy,
+
+    /// What in the credentials limits the life of a key, in addition to the expiry that the remote side says. The
+    /// operator replaces the key in time. Changes apply to the next key. Default: certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry: Option<ExpiryDetection>,
+}
+
+/// The parts of credentials whose end is the end of the key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExpiryDetection {
+    /// `Detect`: the ends of X.509 certificates in PEM count, if they are no authorities, and if their private key is in
+    /// the credentials too. `Ignore`: they do not. Default: `Detect`.
+    #[serde(default)]
+    pub certificates: CertificateExpiry,
+
+    /// JSON Pointers (RFC 6901) to JSON Web Tokens in the credentials, such as `/access_token` or `/uaa/token`. Their
+    /// claim `exp` counts. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 253)))]
+    #[x_kube(merge_strategy = ListMerge::Set, validation = rules::json_pointers())]
+    pub tokens: Vec<String>,
+}
+
+/// Whether the ends of certificates count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum CertificateExpiry {
+    /// The earliest end limits the key.
+    #[default]
+    Detect,
+    /// The ends do not count.
+    Ignore,
 }
 
 fn overlap_ends_before_next() -> kube::core::Rule {

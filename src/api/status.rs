@@ -43,7 +43,7 @@ pub struct ServiceKeyStatus {
     pub instance_place: Option<String>,
 
     /// When the next key replaces the current one. This is before the age of `rotation.every`, at the time that the
-    /// remote side requires, or well before the key expires there, whichever comes first.
+    /// remote side requires, or well before the key expires, whichever comes first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_rotation: Option<Time>,
 
@@ -97,11 +97,18 @@ pub struct KeyStatus {
     /// The creator of the key, as the remote side names it, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
-    /// When the key stops working, if the remote side says so. A time that is not after `createdAt` is ignored.
+    /// When the key stops working: the earliest of the time that the remote side says, and the ends of certificates and
+    /// tokens in the credentials. A time that is not after `createdAt`, or a hundred years after it, is ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
-    /// The latest time for replacing the key, if the remote side gives one. A time that is not after `createdAt` is
-    /// ignored.
+    /// The source of `expiresAt`. Missing if the remote side says the time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_from: Option<ExpiryOrigin>,
+    /// A further time that was ignored, or could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignored_expiry: Option<IgnoredExpiry>,
+    /// The latest time for replacing the key, if the remote side gives one. A time that is not after `createdAt`, or a
+    /// hundred years after it, is ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_before: Option<Time>,
     /// Until when an earlier request for this key, whose outcome is unknown, may still take effect. If the key is
@@ -121,6 +128,40 @@ pub struct KeyStatus {
     /// Set if the remote side no longer has the key. The next key is about to replace it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<KeyGone>,
+}
+
+/// The source of the time at which a key expires.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExpiryOrigin {
+    /// `RemoteSide`: the remote side says the time. `Certificate`, `Token`: the end of a certificate or token in the
+    /// credentials.
+    pub source: ExpiryOriginKind,
+    /// The JSON Pointer (RFC 6901) of the certificate or token in the credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<String>,
+}
+
+/// The kinds of sources of an expiry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ExpiryOriginKind {
+    /// The remote side says the time.
+    RemoteSide,
+    /// A certificate in the credentials.
+    Certificate,
+    /// A token in the credentials.
+    Token,
+}
+
+/// A time of expiry that does not count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IgnoredExpiry {
+    /// The time; missing if it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Time>,
+    /// The source of the time.
+    pub from: ExpiryOrigin,
 }
 
 /// The loss of a key whose credentials are still in the Secret.

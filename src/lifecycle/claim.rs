@@ -130,7 +130,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::lifecycle::Operation;
+    use crate::lifecycle::{Lifetime, Operation};
 
     const OWNER: Uuid = Uuid::from_u128(1);
 
@@ -150,8 +150,7 @@ mod tests {
             role: None,
             created_at: at(10),
             created_by: None,
-            expires_at: None,
-            renew_before: None,
+            lifetime: Lifetime::default(),
             late_until: None,
             inputs: "known".into(),
             plan_ids: None,

@@ -155,7 +155,7 @@ impl<'a> Intact<'a> {
     fn can_wait_for_overlap(&self) -> bool {
         let Self { observed, key } = self;
         let has_overlap = !observed.desired.rotation.overlap.is_zero();
-        has_overlap && !self.is_gone() && key.expired_at(observed.now).is_none()
+        has_overlap && !self.is_gone() && key.expired(observed.now).is_none()
     }
 
     /// The replaced key that is due to be revoked.

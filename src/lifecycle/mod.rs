@@ -17,6 +17,7 @@ mod identity;
 mod inheritance;
 mod inputs;
 mod inventory;
+mod lifetime;
 mod limits;
 mod maintain;
 mod observed;
@@ -48,6 +49,7 @@ pub use identity::{Identity, Sequence};
 pub(crate) use inheritance::{Heir, Inheritance};
 pub(crate) use inputs::Inputs;
 pub(crate) use inventory::{Findings, Inventory, MarkedKey, Orphan};
+pub(crate) use lifetime::{CredentialEnd, Expiry, ExpirySource, Lifetime};
 pub(crate) use limits::{Allowance, RequestedKey, SeatRank, SpaceLimit, is_within_limit};
 pub(crate) use observed::{
     Desired, Flaw, GracePeriod, Observed, PlanView, Problem, ProviderView, PublishedReady, RotationPolicy,

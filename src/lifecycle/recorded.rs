@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Inputs, Observed, Operation, OperationStage, Sequence, full_second,
+    Inputs, Lifetime, Observed, Operation, OperationStage, Sequence, full_second,
     operation::late_until,
     rotation::{after, overlap_of},
 };
@@ -34,10 +34,7 @@ pub struct KeyRecord {
     pub created_at: Timestamp,
     /// The creator of the key, if the remote side names one.
     pub created_by: Option<String>,
-    /// When the key expires.
-    pub expires_at: Option<Timestamp>,
-    /// The latest time for a rotation that the remote side requires.
-    pub renew_before: Option<Timestamp>,
+    pub lifetime: Lifetime,
     /// Until when an earlier request for this key, whose outcome is unknown, may still take effect. If the key is
     /// revoked before this time, the request might create it again.
     pub late_until: Option<Timestamp>,

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Attempted, ErrorClass, Failure, KeyRecord, Loss, LossCause, Observed, Operation, OperationStage,
+    Attempted, ErrorClass, Expiry, Failure, KeyRecord, Loss, LossCause, Observed, Operation, OperationStage,
     PendingOperation, Problem, Recorded, RemoteOperation, Report, Requeue, SecretView, Sequence, Unusable,
     Verdict, Wait, full_second, operation, rotation,
 };
@@ -81,27 +81,25 @@ fn ineffective(recorded: &Recorded, key: &KeyRecord) -> Option<Problem> {
 }
 
 fn expired(observed: &Observed, key: &KeyRecord) -> Option<Problem> {
-    let since = key.expired_at(observed.now)?;
+    let Expiry { at, source } = key.expired(observed.now)?;
     Some(Problem {
         reason: Reason::KeyExpired,
         message: format!(
-            "key {} expired at {since}, and its credentials are still in the Secret; the next key replaces it",
+            "key {} expired at {at}, according to {source}, and its credentials are still in the Secret; the next \
+             key replaces it",
             key.sequence
         ),
     })
 }
 
-/// The times that the remote side returned and the operator ignores.
+/// The times that limit the key's life and that the operator ignores.
 fn words_on_ignored_times(key: &KeyRecord) -> String {
-    let words = key.ignored_times().map(|(name, time)| {
-        format!("; the remote side's `{name}` {time} is ignored, because it is not after the key's creation")
-    });
-    words.collect()
+    key.ignored_times().map(|words| format!("; {words}")).collect()
 }
 
 /// The key's expiry, if it is in the future.
 fn next_expiry(observed: &Observed, key: &KeyRecord) -> Option<Timestamp> {
-    key.expiry().filter(|end| *end > observed.now)
+    key.expiry().map(|expiry| expiry.at).filter(|end| *end > observed.now)
 }
 
 /// Nothing is due before the next time in the schedule.

@@ -5,12 +5,14 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use uuid::Uuid;
 
-use super::{Identity, KeyRecord, Observed, RotationPolicy};
+use super::{Expiry, ExpirySource, Identity, KeyRecord, Observed, RotationPolicy};
 
 const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// The part of a span by which a rotation may come early.
+/// The parts of a span by which a rotation may come early.
 const TENTH: u32 = 10;
+const THIRD: u32 = 3;
 
 /// The time of the next scheduled rotation: the age limit, or the time that the remote side requires, whichever comes
 /// first. It depends only on the spec and the key, and is a full second, as all times in statuses. If the last rotation
@@ -18,11 +20,14 @@ const TENTH: u32 = 10;
 #[must_use]
 pub(super) fn next_rotation(observed: &Observed, key: &KeyRecord) -> Option<Timestamp> {
     if key.same_credentials {
-        let end = key.expiry()?;
-        return Some(end.max(key.created_at.checked_add(MINUTE).ok()?));
+        let Expiry { at, source } = key.expiry()?;
+        return not_before(key, shortest_use(source), *at);
     }
     let rotation = &observed.desired.rotation;
-    [by_age(rotation, observed.owner, key), by_the_remote_side(rotation, key)].into_iter().flatten().min()
+    [by_age(rotation, observed.owner, key), by_renewal(key), by_expiry(rotation, key)]
+        .into_iter()
+        .flatten()
+        .min()
 }
 
 /// The age limit, or somewhat earlier. Each key has its own part of the spread, so that keys that were created together
@@ -34,48 +39,42 @@ fn by_age(rotation: &RotationPolicy, owner: Uuid, key: &KeyRecord) -> Option<Tim
     key.created_at.checked_add(Duration::from_secs(every.as_secs() - earlier)).ok()
 }
 
-/// The time that the remote side requires. If it only returns an expiry, the operator subtracts the overlap, or a tenth
-/// of the key's life but at most a day, whichever is longer. So both keys work while consumers switch. The time is
-/// never before half of the key's life, and never in its first minute. Otherwise a remote side with a wrong clock,
-/// whose keys are expired when they are created, would cause endless rotations.
-fn by_the_remote_side(rotation: &RotationPolicy, key: &KeyRecord) -> Option<Timestamp> {
-    let expiry = key.expiry();
-    let renewed = key.renewal().filter(|renew| expiry.is_none_or(|end| *renew < end));
-    let due = renewed.or_else(|| {
-        let end = expiry?;
-        let life = Duration::try_from(end.duration_since(key.created_at)).unwrap_or_default();
-        let early = rotation.overlap.max((life / TENTH).min(DAY)).min(life / 2);
-        end.checked_sub(Duration::from_secs(early.as_secs())).ok()
-    })?;
-    Some(due.max(key.created_at.checked_add(MINUTE).ok()?))
+/// The time that the remote side requires, unless the key expires before.
+fn by_renewal(key: &KeyRecord) -> Option<Timestamp> {
+    let renew = key.renewal().filter(|renew| key.expiry().is_none_or(|expiry| *renew < expiry.at))?;
+    not_before(key, MINUTE, renew)
 }
 
-impl KeyRecord {
-    /// When the key expires. A time that is not after the key's creation does not count, because brokers write the zero
-    /// value of their language if the key has no expiry.
-    #[must_use]
-    pub fn expiry(&self) -> Option<Timestamp> {
-        self.expires_at.filter(|end| *end > self.created_at)
-    }
+/// Some time before the key expires, so that both keys work while consumers switch: the overlap, or a part of the key's
+/// life, whichever is longer, and at most half of its life.
+///
+/// If the remote side tells the expiry, the part is a tenth, at most a day. If the remote side also requires a rotation
+/// at an earlier time, only that time counts. The end of a certificate or token is nothing that the remote side is known
+/// to care about, so there is more time for failed attempts: a third, at most 30 days.
+fn by_expiry(rotation: &RotationPolicy, key: &KeyRecord) -> Option<Timestamp> {
+    let Expiry { at: end, source } = key.expiry()?;
+    let (part, most) = match source {
+        ExpirySource::RemoteSide if key.renewal().is_some_and(|renew| renew < *end) => return None,
+        ExpirySource::RemoteSide => (TENTH, DAY),
+        ExpirySource::Certificate(_) | ExpirySource::Token(_) => (THIRD, 30 * DAY),
+    };
+    let life = Duration::try_from(end.duration_since(key.created_at)).unwrap_or_default();
+    let early = rotation.overlap.max((life / part).min(most)).min(life / 2);
+    not_before(key, shortest_use(source), end.checked_sub(Duration::from_secs(early.as_secs())).ok()?)
+}
 
-    /// The latest time for a rotation that the remote side requires, under the same rule.
-    fn renewal(&self) -> Option<Timestamp> {
-        self.renew_before.filter(|renew| *renew > self.created_at)
+/// The shortest time after its creation in which a key does not expire for the operator. Otherwise keys that are expired
+/// when they are created would cause endless rotations: those of a remote side whose clock is wrong, and those of one
+/// that returns the same old certificate with each key.
+const fn shortest_use(source: &ExpirySource) -> Duration {
+    match source {
+        ExpirySource::RemoteSide => MINUTE,
+        ExpirySource::Certificate(_) | ExpirySource::Token(_) => HOUR,
     }
+}
 
-    /// Since when the key has been expired.
-    #[must_use]
-    pub fn expired_at(&self, now: Timestamp) -> Option<Timestamp> {
-        self.expiry().filter(|end| *end <= now)
-    }
-
-    /// The times of the remote side that do not count, with their names in the API.
-    pub(super) fn ignored_times(&self) -> impl Iterator<Item = (&'static str, Timestamp)> {
-        let ignored = |told: Option<Timestamp>, counts: Option<Timestamp>| told.filter(|_| counts.is_none());
-        let expires = ignored(self.expires_at, self.expiry()).map(|time| ("expiresAt", time));
-        let renew = ignored(self.renew_before, self.renewal()).map(|time| ("renewBefore", time));
-        expires.into_iter().chain(renew)
-    }
+fn not_before(key: &KeyRecord, use_: Duration, due: Timestamp) -> Option<Timestamp> {
+    Some(due.max(key.created_at.checked_add(use_).ok()?))
 }
 
 /// When a key was created: the remote side's time, unless that is the zero value of some language. With such a time,
@@ -100,7 +99,7 @@ pub(super) fn overlap_of(observed: &Observed, replaced: &KeyRecord, next: &KeyRe
 }
 
 /// The shortest overlap of a key that was replaced without a request.
-const UNEXPECTED_OVERLAP: Duration = Duration::from_secs(3600);
+const UNEXPECTED_OVERLAP: Duration = HOUR;
 
 /// Whether the key has to be replaced now.
 #[must_use]
@@ -130,7 +129,7 @@ mod tests {
 
     use super::*;
     use crate::lifecycle::tests::asking;
-    use crate::lifecycle::{PreviousKey, Recorded, Sequence};
+    use crate::lifecycle::{Lifetime, PreviousKey, Recorded, Sequence};
 
     fn key(number: u32) -> KeyRecord {
         KeyRecord {
@@ -140,8 +139,7 @@ mod tests {
             role: None,
             created_at: Timestamp::UNIX_EPOCH,
             created_by: None,
-            expires_at: None,
-            renew_before: None,
+            lifetime: Lifetime::default(),
             late_until: None,
             inputs: number.to_string().as_str().into(),
             plan_ids: None,

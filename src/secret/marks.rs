@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::{Digest, Entries, Layout, ownership::created_for};
 use crate::{
     api::marks::{FORMER_UID_ANNOTATION, MANAGED_BY_LABEL},
-    lifecycle::{Claim, KeyRecord, Sequence},
+    lifecycle::{Claim, Expiry, ExpirySource, KeyRecord, Lifetime, Sequence},
 };
 
 /// Prefix of the operator's own labels and annotations.
@@ -26,6 +26,7 @@ const ROLE: &str = "servicekeys.dev/role";
 const CREATED_AT: &str = "servicekeys.dev/created-at";
 const CREATED_BY: &str = "servicekeys.dev/created-by";
 const EXPIRES_AT: &str = "servicekeys.dev/expires-at";
+const EXPIRES_FROM: &str = "servicekeys.dev/expires-from";
 const RENEW_BEFORE: &str = "servicekeys.dev/renew-before";
 const SAME_CREDENTIALS: &str = "servicekeys.dev/same-credentials";
 const LATE_UNTIL: &str = "servicekeys.dev/late-until";
@@ -38,7 +39,7 @@ const CREDENTIALS: &str = "servicekeys.dev/credentials";
 const ENTRIES: &str = "servicekeys.dev/entries";
 
 /// All annotations of [`Marks`].
-const ALL: [&str; 18] = [
+const ALL: [&str; 19] = [
     SEQUENCE,
     KEY_ID,
     KEY_NAME,
@@ -46,6 +47,7 @@ const ALL: [&str; 18] = [
     CREATED_AT,
     CREATED_BY,
     EXPIRES_AT,
+    EXPIRES_FROM,
     RENEW_BEFORE,
     LATE_UNTIL,
     SAME_CREDENTIALS,
@@ -152,8 +154,12 @@ pub(crate) fn read(meta: &ObjectMeta) -> Option<Marks<Claim>> {
         role: name(ROLE),
         created_at: annotations.get(CREATED_AT)?.parse().ok()?,
         created_by: name(CREATED_BY),
-        expires_at: optional_time(EXPIRES_AT)?,
-        renew_before: optional_time(RENEW_BEFORE)?,
+        lifetime: Lifetime {
+            expires: optional_time(EXPIRES_AT)?
+                .map(|at| Expiry { at, source: source(annotations.get(EXPIRES_FROM)) }),
+            ignored: None,
+            renew_before: optional_time(RENEW_BEFORE)?,
+        },
         late_until: optional_time(LATE_UNTIL)?,
         inputs: digest(INPUTS)?.as_str().into(),
         plan_ids: None,
@@ -176,6 +182,25 @@ pub(crate) fn read(meta: &ObjectMeta) -> Option<Marks<Claim>> {
             credentials: digest(CREDENTIALS),
         },
     })
+}
+
+/// The value of [`EXPIRES_FROM`]; `None` for the remote side.
+fn text_of(source: &ExpirySource) -> Option<String> {
+    match source {
+        ExpirySource::RemoteSide => None,
+        ExpirySource::Certificate(entry) => Some(format!("certificate {entry}")),
+        ExpirySource::Token(entry) => Some(format!("token {entry}")),
+    }
+}
+
+/// The source in [`EXPIRES_FROM`]. An unknown one counts as the remote side.
+fn source(text: Option<&String>) -> ExpirySource {
+    let text = text.filter(|text| text.len() <= LONGEST_NAME && !text.contains(char::is_control));
+    match text.and_then(|text| text.split_once(' ')) {
+        Some(("certificate", entry)) => ExpirySource::Certificate(entry.to_owned()),
+        Some(("token", entry)) => ExpirySource::Token(entry.to_owned()),
+        Some(_) | None => ExpirySource::RemoteSide,
+    }
 }
 
 /// Separates the names in [`ENTRIES`]. It never occurs in the name of an entry.
@@ -219,8 +244,7 @@ impl Marks {
             role,
             created_at,
             created_by,
-            expires_at,
-            renew_before,
+            lifetime: Lifetime { expires, ignored: _, renew_before },
             late_until,
             inputs,
             plan_ids: _,
@@ -234,7 +258,8 @@ impl Marks {
             (ROLE, role.clone()),
             (CREATED_AT, Some(created_at.to_string())),
             (CREATED_BY, created_by.clone()),
-            (EXPIRES_AT, expires_at.map(|time| time.to_string())),
+            (EXPIRES_AT, expires.as_ref().map(|expiry| expiry.at.to_string())),
+            (EXPIRES_FROM, expires.as_ref().and_then(|expiry| text_of(&expiry.source))),
             (RENEW_BEFORE, renew_before.map(|time| time.to_string())),
             (LATE_UNTIL, late_until.map(|time| time.to_string())),
             (SAME_CREDENTIALS, same_credentials.then(|| "true".to_owned())),

@@ -15,10 +15,11 @@ use crate::{
         KeyRequest, Progress, Unbound,
     },
     lifecycle::{
-        Answer, Attempted, Failure, Found, Identity, Inputs, KeyRecord, LONGEST_OPERATION, Observed,
-        PendingOperation, RemoteEffect, RemoteOperation, Sequence, created_at, full_second,
+        Answer, Attempted, Failure, Found, Identity, Inputs, KeyRecord, LONGEST_OPERATION, Lifetime,
+        Observed, PendingOperation, RemoteEffect, RemoteOperation, Sequence, created_at, full_second,
     },
     runtime::metrics::KeyOperation,
+    secret,
 };
 
 /// The result of one effect at the remote side. The driver updates the state with it.
@@ -356,15 +357,16 @@ impl Call<'_> {
         let (name, role, creator, same_credentials) = known
             .map(|known| (known.name, known.role, known.created_by, known.same_credentials))
             .unwrap_or_default();
+        let created_at = created_at(facts.created_at, known_since);
+        let found = secret::ends(credentials.expose(), &self.reconciler.expiry_parts());
         let key = KeyRecord {
             sequence,
             id: Some(facts.id),
             name: facts.name.or(name),
             role: facts.role.or(role),
-            created_at: created_at(facts.created_at, known_since),
+            created_at,
             created_by: facts.created_by.or(creator),
-            expires_at: facts.expires_at.map(full_second),
-            renew_before: facts.renew_before.map(full_second),
+            lifetime: Lifetime::new(created_at, facts.expires_at, facts.renew_before, found),
             late_until: None,
             inputs,
             plan_ids: plan_ids(self.observed, sequence),

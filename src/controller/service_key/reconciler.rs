@@ -20,14 +20,14 @@ use super::{
     status,
 };
 use crate::{
-    api::{DeletionPolicy, PreviousCredentials, ServiceKey, marks},
+    api::{CertificateExpiry, DeletionPolicy, ExpiryDetection, PreviousCredentials, ServiceKey, marks},
     backend::{Backend, BackendKind, InstanceRef, Owner},
     controller::{error::Error, ids::ProviderId, provider::Tenant},
     fair::Lane,
     lifecycle::{
         Allowance, Claim, Identity, Inputs, Observed, PlanIds, PlanView, Problem, RunState, Sequence,
     },
-    secret::{self, Digest, Entries, Layout, Marks, Ownership},
+    secret::{self, Digest, Entries, ExpiryParts, Layout, Marks, Ownership},
     wipe::HeldSecret,
 };
 
@@ -117,6 +117,13 @@ impl Reconciler<'_> {
             template: secret.template.clone().unwrap_or_default().data,
             outlives_owner: secret.deletion_policy == DeletionPolicy::Retain,
         }
+    }
+
+    /// The parts of the credentials whose ends limit a key, according to the spec.
+    pub(super) fn expiry_parts(&self) -> ExpiryParts {
+        let ExpiryDetection { certificates, tokens } =
+            self.key.spec.rotation.as_ref().and_then(|rotation| rotation.expiry.clone()).unwrap_or_default();
+        ExpiryParts { certificates: certificates == CertificateExpiry::Detect, tokens }
     }
 
     pub(super) fn keeps_previous(&self) -> bool {

@@ -6,12 +6,13 @@ use uuid::Uuid;
 
 use crate::{
     api::{
-        self, Binding, ConditionType, KeyGone, KeyStatus, OperationStatus, OperationStatusKind, Reason,
-        SecretStatus, ServiceKey, ServiceKeyStatus,
+        self, Binding, ConditionType, ExpiryOrigin, ExpiryOriginKind, IgnoredExpiry, KeyGone, KeyStatus,
+        OperationStatus, OperationStatusKind, Reason, SecretStatus, ServiceKey, ServiceKeyStatus,
     },
     lifecycle::{
-        Inputs, KeyRecord, Loss, LossCause, Operation, OperationStage, PendingOperation, PlanIds,
-        PreviousKey, Problem, PublishedReady, Recorded, Report, Sequence,
+        CredentialEnd, Expiry, ExpirySource, Inputs, KeyRecord, Lifetime, Loss, LossCause, Operation,
+        OperationStage, PendingOperation, PlanIds, PreviousKey, Problem, PublishedReady, Recorded, Report,
+        Sequence,
     },
 };
 
@@ -102,6 +103,8 @@ fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
         created_at,
         created_by,
         expires_at,
+        expires_from,
+        ignored_expiry,
         renew_before,
         late_until,
         inputs,
@@ -116,8 +119,14 @@ fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
         role: role.clone(),
         created_at: created_at.0,
         created_by: created_by.clone(),
-        expires_at: expires_at.as_ref().map(|time| time.0),
-        renew_before: renew_before.as_ref().map(|time| time.0),
+        lifetime: Lifetime {
+            expires: expires_at.as_ref().map(|at| Expiry { at: at.0, source: source(expires_from.as_ref()) }),
+            ignored: ignored_expiry.as_ref().map(|IgnoredExpiry { at, from }| CredentialEnd {
+                at: at.as_ref().map(|time| time.0),
+                source: source(Some(from)),
+            }),
+            renew_before: renew_before.as_ref().map(|time| time.0),
+        },
         late_until: late_until.as_ref().map(|time| time.0),
         inputs: inputs.as_str().into(),
         plan_ids: plan_ids.as_ref().and_then(self::plan_ids),
@@ -250,8 +259,7 @@ fn key_status(key: &KeyRecord, loss: Option<Loss>) -> KeyStatus {
         role,
         created_at,
         created_by,
-        expires_at,
-        renew_before,
+        lifetime: Lifetime { expires, ignored, renew_before },
         late_until,
         inputs,
         plan_ids,
@@ -264,7 +272,11 @@ fn key_status(key: &KeyRecord, loss: Option<Loss>) -> KeyStatus {
         role: role.clone(),
         created_at: Time(*created_at),
         created_by: created_by.clone(),
-        expires_at: expires_at.map(Time),
+        expires_at: expires.as_ref().map(|expiry| Time(expiry.at)),
+        expires_from: expires.as_ref().map(|expiry| origin(&expiry.source)).filter(is_in_credentials),
+        ignored_expiry: ignored
+            .as_ref()
+            .map(|end| IgnoredExpiry { at: end.at.map(Time), from: origin(&end.source) }),
         renew_before: renew_before.map(Time),
         late_until: late_until.map(Time),
         inputs: inputs.to_string(),
@@ -272,6 +284,31 @@ fn key_status(key: &KeyRecord, loss: Option<Loss>) -> KeyStatus {
         same_credentials: same_credentials.then_some(true),
         gone: loss.map(gone_status),
     }
+}
+
+/// The source of an expiry; the remote side if the status names none.
+fn source(origin: Option<&ExpiryOrigin>) -> ExpirySource {
+    let Some(ExpiryOrigin { source, entry }) = origin else { return ExpirySource::RemoteSide };
+    let entry = || entry.clone().unwrap_or_default();
+    match source {
+        ExpiryOriginKind::RemoteSide => ExpirySource::RemoteSide,
+        ExpiryOriginKind::Certificate => ExpirySource::Certificate(entry()),
+        ExpiryOriginKind::Token => ExpirySource::Token(entry()),
+    }
+}
+
+fn origin(source: &ExpirySource) -> ExpiryOrigin {
+    let (source, entry) = match source {
+        ExpirySource::RemoteSide => (ExpiryOriginKind::RemoteSide, None),
+        ExpirySource::Certificate(entry) => (ExpiryOriginKind::Certificate, Some(entry)),
+        ExpirySource::Token(entry) => (ExpiryOriginKind::Token, Some(entry)),
+    };
+    ExpiryOrigin { source, entry: entry.cloned() }
+}
+
+/// The remote side is the source that the status does not name.
+fn is_in_credentials(origin: &ExpiryOrigin) -> bool {
+    origin.source != ExpiryOriginKind::RemoteSide
 }
 
 fn gone_status(loss: Loss) -> KeyGone {

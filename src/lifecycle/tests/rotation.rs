@@ -88,6 +88,78 @@ fn keys_that_were_made_together_are_not_replaced_together() {
     assert!(minutes.len() > 1400, "all are replaced within {} minutes of a day", minutes.len());
 }
 
+/// The times that the remote side returns.
+fn told(expires_at: Option<Timestamp>, renew_before: Option<Timestamp>) -> Lifetime {
+    Lifetime::new(now(), expires_at, renew_before, vec![])
+}
+
+/// A key with the end of a certificate in its credentials.
+fn certified(ends: Timestamp) -> KeyRecord {
+    let source = ExpirySource::Certificate("/tls.crt".to_owned());
+    let end = CredentialEnd { at: Some(ends), source };
+    KeyRecord { lifetime: Lifetime::new(now(), None, None, vec![end]), ..key("now") }
+}
+
+#[rstest]
+#[case::a_third_before_the_end(9 * DAY, HOUR, 6 * DAY)]
+#[case::a_month_before_the_end(300 * DAY, HOUR, 270 * DAY)]
+#[case::the_overlap_before_the_end(9 * DAY, 4 * DAY, 5 * DAY)]
+#[case::after_half_its_life(9 * DAY, 8 * DAY, 9 * DAY / 2)]
+#[case::not_in_its_first_hour(HOUR / 2, MINUTE, HOUR)]
+fn a_key_is_replaced_before_its_certificate_ends(
+    #[case] life: Duration,
+    #[case] overlap: Duration,
+    #[case] expected: Duration,
+) {
+    let due = due(&rotating(None, overlap), &certified(now() + life));
+    assert_eq!(due, SignedDuration::try_from(expected).unwrap());
+}
+
+/// The remote side's time for a rotation is about its own expiry, which is later.
+#[rstest]
+#[case::earlier(5 * DAY, 5 * DAY)]
+#[case::later(8 * DAY, 6 * DAY)]
+fn a_certificate_counts_beside_the_time_of_the_remote_side(
+    #[case] renew: Duration,
+    #[case] expected: Duration,
+) {
+    let mut key = certified(now() + 9 * DAY);
+    key.lifetime.renew_before = Some(now() + renew);
+    assert_eq!(due(&rotating(None, HOUR), &key), SignedDuration::try_from(expected).unwrap());
+}
+
+/// Each key has the same certificate, which ends soon, and other passwords.
+#[test]
+fn an_old_certificate_causes_at_most_one_rotation_in_an_hour() {
+    let ends = now() + DAY;
+    let mut times = vec![now()];
+    loop {
+        let last = *times.last().unwrap();
+        let end = CredentialEnd { at: Some(ends), source: ExpirySource::Certificate("/tls.crt".to_owned()) };
+        let lifetime = Lifetime::new(last, None, None, vec![end]);
+        let key = KeyRecord { created_at: last, lifetime, ..key("now") };
+        let Some(next) = next_rotation(&rotating(None, HOUR), &key) else { break };
+        assert!(next >= last + HOUR, "{last} {next}");
+        times.push(next);
+    }
+    assert!(times.len() < 10, "{times:?}");
+    assert!(*times.last().unwrap() >= ends, "the expired certificate does not count any more");
+}
+
+#[test]
+fn an_expired_certificate_and_an_ignored_one_are_shown() {
+    let mut observed = holding(certified(now() + DAY));
+    observed.now = now() + 2 * DAY;
+    let Step::Apply(KubernetesEffect::Record(report)) = decide(&observed) else { panic!("no rotation") };
+    assert_eq!((report.ready.ready, report.ready.reason), (false, Reason::KeyExpired));
+    let words = "according to the certificate at `/tls.crt`";
+    assert!(report.ready.message.contains(words), "{}", report.ready.message);
+
+    let rest = rest(&holding(certified(now() - DAY)));
+    let words = "; the certificate at `/tls.crt` 2026-11-23T12:00:00Z is ignored, because it is not after";
+    assert!(rest.report.ready.ready && rest.report.ready.message.contains(words), "{rest:?}");
+}
+
 #[rstest]
 #[case::as_it_wishes(Some(10 * DAY), None, HOUR, 10 * DAY)]
 #[case::as_it_wishes_before_the_end(Some(10 * DAY), Some(20 * DAY), HOUR, 10 * DAY)]
@@ -105,7 +177,7 @@ fn a_key_is_replaced_as_the_remote_side_wishes_and_before_it_ends(
     #[case] expected: Duration,
 ) {
     let at = |time: Option<Duration>| time.map(|time| now() + time);
-    let key = KeyRecord { renew_before: at(renew_before), expires_at: at(expires_at), ..key("now") };
+    let key = KeyRecord { lifetime: told(at(expires_at), at(renew_before)), ..key("now") };
     let due = due(&rotating(None, overlap), &key);
     assert_eq!(due, SignedDuration::try_from(expected).unwrap());
 }
@@ -116,7 +188,7 @@ fn a_key_is_replaced_as_the_remote_side_wishes_and_before_it_ends(
 fn a_rotation_that_changed_no_credentials_ends_the_schedule() {
     let second = KeyRecord {
         sequence: Sequence::FIRST.next(),
-        expires_at: Some(now() + DAY),
+        lifetime: told(Some(now() + DAY), None),
         same_credentials: true,
         ..key("now")
     };
@@ -149,8 +221,8 @@ const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 #[case::the_creation_itself("2026-11-24T12:00:00Z")]
 fn a_time_that_is_not_after_the_creation_does_not_count_and_is_shown(#[case] time: &str) {
     let time: Timestamp = time.parse().unwrap();
-    let ending = KeyRecord { expires_at: Some(time), ..key("now") };
-    let renewed = KeyRecord { renew_before: Some(time), ..key("now") };
+    let ending = KeyRecord { lifetime: told(Some(time), None), ..key("now") };
+    let renewed = KeyRecord { lifetime: told(None, Some(time)), ..key("now") };
     for (key, field) in [(ending, "expiresAt"), (renewed, "renewBefore")] {
         let mut observed = holding(key.clone());
         observed.now = now() + 1000 * DAY;
@@ -165,8 +237,8 @@ fn a_time_that_is_not_after_the_creation_does_not_count_and_is_shown(#[case] tim
 #[test]
 fn a_zero_time_hides_no_real_one() {
     let zero = ZERO_TIME.parse().ok();
-    let ending = KeyRecord { expires_at: Some(now() + 20 * DAY), renew_before: zero, ..key("now") };
-    let renewed = KeyRecord { expires_at: zero, renew_before: Some(now() + 19 * DAY), ..key("now") };
+    let ending = KeyRecord { lifetime: told(Some(now() + 20 * DAY), zero), ..key("now") };
+    let renewed = KeyRecord { lifetime: told(zero, Some(now() + 19 * DAY)), ..key("now") };
     for key in [ending, renewed] {
         assert_eq!(due(&rotating(None, HOUR), &key), SignedDuration::from_hours(19 * 24));
     }
@@ -181,7 +253,7 @@ fn a_zero_time_of_creation_is_not_taken_for_the_age_of_a_key() {
 
 /// The key expired an hour ago, and the next one has this failure or this provider.
 fn expired(failure: Option<Failure>, provider: ProviderView) -> Observed {
-    let observed = holding(KeyRecord { expires_at: Some(now() + DAY), ..key("now") });
+    let observed = holding(KeyRecord { lifetime: told(Some(now() + DAY), None), ..key("now") });
     let run = RunState { failure, ..RunState::default() };
     Observed { now: now() + DAY + HOUR, run, provider, ..observed }
 }
@@ -229,7 +301,7 @@ fn ready_turns_false_at_the_moment_at_which_the_key_expires() {
 
 #[test]
 fn whichever_comes_first_replaces_a_key() {
-    let key = KeyRecord { renew_before: Some(now() + 10 * DAY), ..key("now") };
+    let key = KeyRecord { lifetime: told(None, Some(now() + 10 * DAY)), ..key("now") };
     for (every, expected) in [(9 * DAY, 9 * DAY), (30 * DAY, 10 * DAY)] {
         let due = Duration::try_from(due(&rotating(Some(every), HOUR), &key)).unwrap();
         assert!(due <= expected && due > expected - DAY, "{due:?}");
@@ -273,7 +345,7 @@ fn a_fourth_key_waits_for_the_overlap_of_the_oldest() {
     observed.recorded.loss = Some(Loss { since: now(), cause: LossCause::Lost });
 })]
 #[case::the_current_key_has_expired(|observed: &mut Observed| {
-    let expired = KeyRecord { expires_at: Some(at(1)), ..observed.recorded.key.clone().unwrap() };
+    let expired = KeyRecord { lifetime: told(Some(at(1)), None), ..observed.recorded.key.clone().unwrap() };
     observed.recorded.key = Some(expired.clone());
     observed.secret = SecretView::Intact { key: expired, previous: None, flaw: None };
 })]

@@ -61,7 +61,7 @@ static FAILING: MetricEntry = MetricEntry {
 static NEXT_EXPIRY: MetricEntry = MetricEntry {
     name: "servicekeys_next_expiry_seconds",
     labels: &[PROVIDER_NAMESPACE, PROVIDER],
-    help: "Time until the first current key of a provider expires at the remote side; negative after it has expired",
+    help: "Time until the first current key of a provider expires; negative after it has expired",
     advice: "The operator rotates keys before they expire. If this comes near 0, find out why rotations fail or are \
              late",
 };

@@ -12,8 +12,13 @@ pub(in crate::secret) fn marks() -> Marks {
         role: Some("crn:v1:bluemix:public:iam::::serviceRole:Reader".into()),
         created_at: "2026-01-02T03:04:05Z".parse().unwrap(),
         created_by: Some("IBMid-somebody".into()),
-        expires_at: Some("2026-02-02T03:04:05.5Z".parse().unwrap()),
-        renew_before: None,
+        lifetime: Lifetime {
+            expires: Some(Expiry {
+                at: "2026-02-02T03:04:05.5Z".parse().unwrap(),
+                source: ExpirySource::Certificate("/tls.crt".into()),
+            }),
+            ..Lifetime::default()
+        },
         late_until: None,
         inputs: "i".into(),
         plan_ids: None,
@@ -74,6 +79,7 @@ fn marks_are_written_as_annotations() {
         ("servicekeys.dev/credentials", "d"),
         ("servicekeys.dev/entries", "password,username,"),
         ("servicekeys.dev/expires-at", "2026-02-02T03:04:05.5Z"),
+        ("servicekeys.dev/expires-from", "certificate /tls.crt"),
         ("servicekeys.dev/inputs", "i"),
         ("servicekeys.dev/key-id", "b04965e6-a9bb-591f-8f8a-1adcb2c8dc39"),
         ("servicekeys.dev/key-name", "monitoring-creds"),
@@ -107,9 +113,10 @@ fn a_digest_of_credentials_tells_them_apart_and_two_owners_as_well() {
 fn what_an_earlier_key_had_and_this_one_has_not_goes() {
     let mut annotations = written(&marks());
     annotations.insert("other".into(), "kept".into());
-    let key = KeyRecord { expires_at: None, name: None, role: None, created_by: None, ..marks().key };
+    let key =
+        KeyRecord { lifetime: Lifetime::default(), name: None, role: None, created_by: None, ..marks().key };
     Marks { key, ..marks() }.write(&mut annotations);
-    for gone in [EXPIRES_AT, KEY_NAME, ROLE, CREATED_BY] {
+    for gone in [EXPIRES_AT, EXPIRES_FROM, KEY_NAME, ROLE, CREATED_BY] {
         assert!(!annotations.contains_key(gone), "{gone}");
     }
     assert!(annotations.contains_key("other"));
@@ -154,6 +161,30 @@ fn any_time() -> impl Strategy<Value = Timestamp> {
         .prop_map(|(second, nano)| Timestamp::new(second, nano).unwrap_or(Timestamp::MAX))
 }
 
+fn any_expiry() -> impl Strategy<Value = Expiry> {
+    let entry = || "(/[^\\p{C}]{0,9}){1,3}";
+    let source = prop_oneof![
+        Just(ExpirySource::RemoteSide),
+        entry().prop_map(ExpirySource::Certificate),
+        entry().prop_map(ExpirySource::Token),
+    ];
+    (any_time(), source).prop_map(|(at, source)| Expiry { at, source })
+}
+
+/// Any writer may change the mark.
+#[rstest]
+#[case::another_kind("password /a")]
+#[case::no_entry("certificate")]
+#[case::empty("")]
+#[case::a_line_break("certificate /a\n/b")]
+#[case::without_end(&format!("token /{}", "a".repeat(LONGEST_NAME)))]
+fn an_unknown_source_of_an_expiry_counts_as_the_remote_side(#[case] text: &str) {
+    let mut annotations = written(&marks());
+    annotations.insert(EXPIRES_FROM.to_owned(), text.to_owned());
+    let lifetime = &read(&meta(annotations)).unwrap().key.lifetime;
+    assert_eq!(lifetime.expires.as_ref().unwrap().source, ExpirySource::RemoteSide);
+}
+
 prop_compose! {
     fn any_marks()(
         number in 1..=u32::MAX,
@@ -162,7 +193,7 @@ prop_compose! {
         role in prop::option::of(".{0,40}"),
         created_at in any_time(),
         created_by in prop::option::of(".{0,40}"),
-        expires_at in prop::option::of(any_time()),
+        expires in prop::option::of(any_expiry()),
         renew_before in prop::option::of(any_time()),
         late_until in prop::option::of(any_time()),
         previous in prop::option::of((1..=u32::MAX).prop_map(|number| Sequence::new(number).unwrap())),
@@ -183,8 +214,7 @@ prop_compose! {
             role,
             created_at,
             created_by,
-            expires_at,
-            renew_before,
+            lifetime: Lifetime { expires, ignored: None, renew_before },
             late_until,
             inputs: inputs.as_str().into(),
             plan_ids: None,

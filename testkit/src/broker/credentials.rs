@@ -1,15 +1,29 @@
 //! The credentials of bindings.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::catalog::Instance;
 use crate::remote::Environment;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 type Recipe = dyn Fn(&Instance, u64, &Environment) -> Map<String, Value> + Send + Sync;
 type MetadataRecipe = dyn Fn(u64) -> BindingMetadata + Send + Sync;
+
+/// The private key of all client certificates.
+const CLIENT_KEY: &str = include_str!("client-key.pem");
+
+/// A certificate in PEM that begins at that time since 1970. With this kind of key, signatures are not random.
+fn client_certificate(number: u64, begins: Duration, life: Duration) -> String {
+    let key = KeyPair::from_pem(CLIENT_KEY).expect("the private key is of a known kind");
+    let mut params = CertificateParams::new([format!("user-{number}")]).expect("the name is one of DNS");
+    params.not_before = date_time_ymd(1970, 1, 1) + begins;
+    params.not_after = params.not_before + life;
+    params.self_signed(&key).expect("the parameters are complete").pem()
+}
 
 /// The end of a binding, and the time by which it should be replaced (section Binding Metadata Object): timestamps of
 /// ISO 8601, or any other text that a broker may send.
@@ -76,6 +90,37 @@ impl CredentialsRecipe {
     pub fn metadata(mut self, recipe: impl Fn(u64) -> BindingMetadata + Send + Sync + 'static) -> Self {
         self.metadata = Arc::new(recipe);
         self
+    }
+
+    /// Adds the entries `certificate` and `key`: a client certificate that ends after this time, and its private key, in
+    /// PEM. All certificates have the same private key, so that a simulation can repeat them.
+    #[must_use]
+    pub fn with_certificate(self, life: impl Fn(u64) -> Duration + Send + Sync + 'static) -> Self {
+        let Self { credentials, metadata, shown_once } = self;
+        let with_certificate = move |instance: &Instance, number: u64, environment: &Environment| {
+            let mut entries = credentials(instance, number, environment);
+            let certificate = client_certificate(number, environment.epoch(), life(number));
+            entries.insert("certificate".to_owned(), certificate.into());
+            entries.insert("key".to_owned(), CLIENT_KEY.into());
+            entries
+        };
+        Self { credentials: Arc::new(with_certificate), metadata, shown_once }
+    }
+
+    /// Adds the entry `token`: a JSON Web Token that ends after this time. Nobody can verify its signature.
+    #[must_use]
+    pub fn with_token(self, life: Duration) -> Self {
+        let Self { credentials, metadata, shown_once } = self;
+        let with_token = move |instance: &Instance, number: u64, environment: &Environment| {
+            let mut entries = credentials(instance, number, environment);
+            let claims =
+                json!({"sub": format!("user-{number}"), "exp": (environment.epoch() + life).as_secs()});
+            let parts = [json!({"alg": "HS256"}).to_string(), claims.to_string(), environment.secret()];
+            let token = parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
+            entries.insert("token".to_owned(), token.into());
+            entries
+        };
+        Self { credentials: Arc::new(with_token), metadata, shown_once }
     }
 
     /// Shows credentials once only, if bindings can't be read back either: a repeated bind gets `{}`.

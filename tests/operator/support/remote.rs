@@ -5,9 +5,10 @@ use std::ops::Deref;
 use serde_json::{Map, Value};
 use servicekey_operator::api::ServiceKey;
 use testkit::{
-    Gate, Moment, broker,
+    Gate, Moment,
+    broker::{self, CredentialsRecipe, FakeBroker},
     cloud_foundry::{self, FakeCloudFoundry, Pace},
-    ibm_cloud,
+    ibm_cloud::{self, FakeIbmCloud},
 };
 
 use crate::support::{evidence::requested_bindings, foundry::FoundryStage, ibm::IbmStage, stage::Stage};
@@ -63,14 +64,28 @@ impl Deref for RemoteStage {
 
 impl RemoteStage {
     pub async fn set(remote: Remote) -> Self {
+        Self::set_with(remote, CredentialsRecipe::default()).await
+    }
+
+    /// A remote side whose keys have these credentials.
+    pub async fn set_with(remote: Remote, credentials: CredentialsRecipe) -> Self {
         match remote {
-            Remote::Broker => Self::Broker(Stage::set().await),
-            Remote::CloudFoundry => Self::CloudFoundry(FoundryStage::set().await),
-            Remote::CloudFoundryJobs => {
-                let foundry = FakeCloudFoundry::builder().pace(Pace::looks(2)).start().await.unwrap();
+            Remote::Broker => {
+                let broker = FakeBroker::builder().credentials(credentials).start().await.unwrap();
+                Self::Broker(Stage::set_with(broker).await)
+            }
+            Remote::CloudFoundry => {
+                let foundry = FakeCloudFoundry::builder().credentials(credentials).start().await.unwrap();
                 Self::CloudFoundry(FoundryStage::set_with(foundry).await)
             }
-            Remote::IbmCloud => Self::IbmCloud(IbmStage::set().await),
+            Remote::CloudFoundryJobs => {
+                let foundry = FakeCloudFoundry::builder().credentials(credentials).pace(Pace::looks(2));
+                Self::CloudFoundry(FoundryStage::set_with(foundry.start().await.unwrap()).await)
+            }
+            Remote::IbmCloud => {
+                let ibm = FakeIbmCloud::builder().credentials(credentials).start().await.unwrap();
+                Self::IbmCloud(IbmStage::set_with(ibm).await)
+            }
         }
     }
 

@@ -228,6 +228,9 @@ const TABLE: &[(&str, Check)] = &[
     ("has(self.organization) == has(self.space)", |value, _| {
         has(value, "organization") == has(value, "space")
     }),
+    ("self.all(pointer, pointer.matches('^(/([^/~[:cntrl:]]|~[01])*)+$'))", |value, _| {
+        items(value).all(|pointer| pattern!("^(/([^/~[:cntrl:]]|~[01])*)+$")(text(pointer)))
+    }),
     ("self.all(id, id.matches('^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$|^[0-9a-f]{8}$'))", |value, _| {
         items(value).all(is_cluster_id)
     }),
