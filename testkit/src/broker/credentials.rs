@@ -17,6 +17,7 @@ type MetadataRecipe = dyn Fn(u64) -> BindingMetadata + Send + Sync;
 const CLIENT_KEY: &str = include_str!("client-key.pem");
 
 /// A certificate in PEM that begins at that time since 1970. With this kind of key, signatures are not random.
+#[expect(clippy::expect_used, reason = "the key and the name are always the same")]
 fn client_certificate(number: u64, begins: Duration, life: Duration) -> String {
     let key = KeyPair::from_pem(CLIENT_KEY).expect("the private key is of a known kind");
     let mut params = CertificateParams::new([format!("user-{number}")]).expect("the name is one of DNS");
