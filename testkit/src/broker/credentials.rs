@@ -94,13 +94,17 @@ impl CredentialsRecipe {
     }
 
     /// Adds the entries `certificate` and `key`: a client certificate that ends after this time, and its private key, in
-    /// PEM. All certificates have the same private key, so that a simulation can repeat them.
+    /// PEM. `valid_until` is the same end as text. All certificates have the same private key, so that a simulation can
+    /// repeat them.
     #[must_use]
     pub fn with_certificate(self, life: impl Fn(u64) -> Duration + Send + Sync + 'static) -> Self {
         let Self { credentials, metadata, shown_once } = self;
         let with_certificate = move |instance: &Instance, number: u64, environment: &Environment| {
             let mut entries = credentials(instance, number, environment);
-            let certificate = client_certificate(number, environment.epoch(), life(number));
+            let (begins, life) = (environment.now(), life(number));
+            let certificate = client_certificate(number, environment.epoch(), life);
+            let ends = begins.saturating_add(life).unwrap_or(begins);
+            entries.insert("valid_until".to_owned(), format!("{ends:.0}").into());
             entries.insert("certificate".to_owned(), certificate.into());
             entries.insert("key".to_owned(), CLIENT_KEY.into());
             entries

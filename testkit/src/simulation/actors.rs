@@ -15,6 +15,7 @@ use super::{
     checks::{self, Author, text},
     hostile::{Attack, HOSTILE, LOGIN},
     process::Process,
+    run::LONG_LIFE,
     script::Action,
     sides::SideChange,
     world::{SYSTEM, World},
@@ -187,6 +188,7 @@ impl Actors {
         for (number, side) in self.world.sides.iter().enumerate() {
             side.change(SideChange::RefuseLogin(false));
             side.change(SideChange::Occupied(false));
+            side.certify_for(LONG_LIFE);
             self.world.see_side(number, Author::Other);
         }
         self.offer_providers();

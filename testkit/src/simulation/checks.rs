@@ -21,6 +21,7 @@ use super::{
     custody::{Custody, Sent},
     logins::Logins,
     sides::SideKey,
+    world::WorldClock,
 };
 
 /// The most keys of one ServiceKey that may be alive.
@@ -49,6 +50,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const KNOWN_REFUSAL: Duration = Duration::from_secs(180);
 /// The overlap of a ServiceKey that names none.
 const DEFAULT_OVERLAP: Duration = Duration::from_secs(3600);
+/// The time in which a key is not replaced for its certificate.
+const SHORTEST_USE: Duration = Duration::from_secs(3600);
 /// The sequences of one ServiceKey whose ids are known in advance.
 const SEQUENCES: u32 = 400;
 
@@ -91,6 +94,8 @@ pub enum Rule {
     NoNeedlessKey,
     /// A replaced key works until its overlap is over.
     Overlap,
+    /// After the trouble, no Secret contains a certificate that has ended.
+    Expiry,
     /// The finalizers of other controllers stay as they are.
     ForeignFinalizer,
     /// The operator follows the protocol of the remote side.
@@ -147,6 +152,7 @@ pub enum Author {
 /// The knowledge of the checks.
 #[derive(Debug, Default)]
 pub struct Checks {
+    clock: WorldClock,
     service_keys: BTreeMap<Uuid, KnownServiceKey>,
     /// The ServiceKeys that continue with the keys of a former one, by its UID.
     heirs: BTreeMap<Uuid, Uuid>,
@@ -231,6 +237,12 @@ impl KnownServiceKey {
 }
 
 impl Checks {
+    /// The checks of a world with this clock.
+    #[must_use]
+    pub fn new(clock: WorldClock) -> Self {
+        Self { clock, ..Self::default() }
+    }
+
     /// Records that a rule was broken.
     pub fn report(&mut self, rule: Rule, what: impl Into<String>) {
         self.violations.push(Violation { rule, what: what.into() });
@@ -473,16 +485,20 @@ impl Checks {
         }
     }
 
+    /// Whether the certificate of a key has ended, by a clock that may have jumped.
+    fn may_have_ended(&self, key: &SideKey) -> bool {
+        key.ends.is_some_and(|end| self.has_jumped || end <= self.clock.now())
+    }
+
     /// Judges a ServiceKey whose `Ready` has just turned false.
     fn stays_ready(&mut self, uid: Uuid, after: &Value) {
         let place = place(after);
         let is_touched = self.touched.get(&place).is_some_and(|at| at.elapsed() < REPAIR);
         let former = text(after, "/status/formerUid").and_then(|uid| Uuid::parse_str(uid).ok());
         let Some([_, texts]) = self.secrets.get(&place).filter(|_| !is_touched) else { return };
-        let works = [Some(uid), former]
-            .into_iter()
-            .flatten()
-            .any(|uid| self.alive_of(uid).any(|key| texts.contains(&key.secret)));
+        let works = [Some(uid), former].into_iter().flatten().any(|uid| {
+            self.alive_of(uid).any(|key| texts.contains(&key.secret) && !self.may_have_ended(key))
+        });
         if works {
             let (namespace, name) = place;
             let what = format!("{namespace}/{name} is not ready, and its key works: {}", ready(after));
@@ -615,13 +631,18 @@ impl Checks {
         let has_replaced = sequence > 1 && self.alive_of(uid).any(replaced);
         let heir = self.heirs.get(&uid).and_then(|heir| self.service_keys.get(heir));
         let is_of_heir = heir.is_some_and(KnownServiceKey::is_protected);
+        let has_jumped = self.has_jumped;
         let Some(owner) = self.service_keys.get_mut(&uid) else {
             return self
                 .report(Rule::FinalizerFirst, format!("the key {} has the unknown owner {uid}", key.id));
         };
         let title = owner.title();
         let is_edited = owner.edited.is_some_and(|edited| edited.elapsed() < UNKNOWN);
+        // A key is replaced in time before its certificate ends, and not in its first hour.
+        let is_used = |since: &Instant| has_jumped || since.elapsed() + ROUNDING >= SHORTEST_USE;
+        let is_due = key.ends.is_some() && owner.stored.get(&(sequence - 1)).is_some_and(is_used);
         let is_needless = !owner.is_disturbed
+            && !is_due
             && !is_edited
             && owner.created_from.get(&(sequence - 1)) == Some(&owner.inputs)
             && !owner.replaces;

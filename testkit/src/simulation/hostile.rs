@@ -96,7 +96,7 @@ impl HostileSide {
     /// The fake refuses its options.
     pub fn new(chance: Chance, environment: Environment) -> Result<Self, String> {
         let kind = *chance.pick(&[SideKind::Broker, SideKind::CloudFoundry, SideKind::IbmCloud]);
-        Ok(Self { side: Side::new(kind, HOSTILE, environment)?, chance })
+        Ok(Self { side: Side::new(kind, HOSTILE, None, environment)?, chance })
     }
 
     /// The fake behind the spoiled answers.

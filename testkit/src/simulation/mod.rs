@@ -30,6 +30,7 @@ pub mod script;
 pub mod sides;
 mod trouble;
 pub mod world;
+pub mod year;
 
 pub use chance::Chance;
 pub use entropy::seed as seed_process;

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 use servicekey_operator::{
@@ -24,7 +25,7 @@ use super::{
     memory,
     network::Network,
     script::{self, Event},
-    sides::SideKind,
+    sides::{SideKey, SideKind},
     world::{Happenings, SYSTEM, World},
 };
 
@@ -49,6 +50,13 @@ const EVICTION: Duration = Duration::from_secs(400);
 const COMPARED: u32 = 25;
 /// Separates the chance of deceptions from all other chance.
 const DECEPTION: u64 = 0x5eed_dece_9710_0000;
+/// Separates the chance of certificates from all other chance.
+const CERTIFICATES: u64 = 0x5eed_ce27_0000_0000;
+/// The life of a certificate while the actors are busy. A key is replaced an hour after it was created, for half an hour
+/// before its certificate ends.
+const SHORT_LIFE: Duration = Duration::from_secs(90 * 60);
+/// The life of a certificate afterwards, so that the world can come to rest.
+pub const LONG_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The duration of the Lease.
 pub const LEASE: Duration = Duration::from_secs(300);
 
@@ -103,11 +111,14 @@ async fn simulate(settings: &Settings) -> Result<Outcome, String> {
         custom_resource_definitions().iter().map(serde_json::to_value).collect();
     let definitions = Definitions::new(&crds.map_err(|error| error.to_string())?)?;
     let sides = draw_sides(&chance);
+    // Chances of their own, so that they change nothing else in a run without them.
+    let deception = Chance::of(settings.seed ^ DECEPTION);
+    let certificates = Chance::of(settings.seed ^ CERTIFICATES);
+    let life = || certificates.percent(30).then_some(SHORT_LIFE);
+    let sides: Vec<_> = sides.into_iter().map(|(kind, name)| (kind, name, life())).collect();
     let plan = draw_plan(&chance, sides.len());
     let drawn = script::draw(&chance, &plan, BUSY);
     let is_kept = |number: &usize| settings.only.as_ref().is_none_or(|only| only.contains(number));
-    // A chance of their own, so that they change nothing else in a run without them.
-    let deception = Chance::of(settings.seed ^ DECEPTION);
     let drawn = drawn.into_iter().chain(script::draw_deceptions(&deception, BUSY));
     let mut events: Vec<_> = drawn.enumerate().filter(|(number, _)| is_kept(number)).collect();
     events.sort_by_key(|(_, event)| event.at);
@@ -222,15 +233,16 @@ fn draw_plan(chance: &Chance, sides: usize) -> Plan {
 }
 
 /// A replica of the operator, through all its processes.
-struct Replica {
-    world: Arc<World>,
-    processes: Arc<Mutex<Vec<Process>>>,
-    replica: usize,
-    chance: Chance,
+pub(super) struct Replica {
+    pub(super) world: Arc<World>,
+    pub(super) processes: Arc<Mutex<Vec<Process>>>,
+    pub(super) replica: usize,
+    pub(super) chance: Chance,
 }
 
 impl Replica {
-    async fn live(self, mut process: Process, elects: bool) {
+    /// Starts the operator again and again. `elects`: there are other replicas.
+    pub(super) async fn live(self, mut process: Process, elects: bool) {
         let mut starts = 1;
         loop {
             let name = process.name().to_owned();
@@ -329,6 +341,10 @@ fn settled(world: &World) {
             world.checks().report(Rule::Settles, format!("{title} is not ready: {}", ready(key)));
             continue;
         }
+        if let Some(end) = ended(world, key) {
+            let what = format!("{title} is ready, and its certificate ended at {end}");
+            world.checks().report(Rule::Expiry, what);
+        }
         let was_robbed = owners(key).into_iter().any(|uid| world.checks().was_robbed(uid));
         if !was_robbed && !holds_living_key(world, key) {
             let what = format!("{title} is ready, and its Secret contains no key that works");
@@ -392,9 +408,20 @@ fn owners(key: &Value) -> Vec<Uuid> {
 }
 
 fn holds_living_key(world: &World, key: &Value) -> bool {
+    living_key(world, key).is_some()
+}
+
+/// The end of the certificate in the Secret of a ServiceKey, if it is over.
+fn ended(world: &World, key: &Value) -> Option<Timestamp> {
+    living_key(world, key)?.ends.filter(|end| *end <= world.clock.now())
+}
+
+/// The key that the Secret of a ServiceKey contains, if it works.
+fn living_key(world: &World, key: &Value) -> Option<SideKey> {
     let (namespace, name) = place(key);
-    let Some(secret) = world.cluster.object("secrets", Some(&namespace), &name) else { return false };
+    let secret = world.cluster.object("secrets", Some(&namespace), &name)?;
     let texts = super::checks::current_texts(&secret);
     let checks = world.checks();
-    owners(key).into_iter().any(|uid| checks.alive_of(uid).any(|key| texts.contains(&key.secret)))
+    let mut alive = owners(key).into_iter().flat_map(|uid| checks.alive_of(uid));
+    alive.find(|key| texts.contains(&key.secret)).cloned()
 }

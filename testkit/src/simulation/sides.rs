@@ -1,15 +1,23 @@
 //! The remote sides of a simulation: the strict fakes, in this process, behind one interface.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Request, Response, Uri};
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::{
-    broker::{self, FakeBroker},
+    broker::{self, CredentialsRecipe, FakeBroker},
     cloud_foundry::{self, FakeCloudFoundry},
     ibm_cloud::{self, FakeIbmCloud},
     remote::{Environment, NoAnswer},
@@ -37,6 +45,8 @@ pub struct Side {
     /// The name of its provider.
     pub name: String,
     fake: SideFake,
+    /// The life of the certificates of new keys, in seconds.
+    life: Arc<AtomicU64>,
 }
 
 enum SideFake {
@@ -54,6 +64,8 @@ pub struct SideKey {
     pub mark: Option<(Uuid, u32)>,
     /// A text that only its credentials contain; empty if it has none yet.
     pub secret: String,
+    /// The end of the certificate in its credentials.
+    pub ends: Option<Timestamp>,
 }
 
 impl fmt::Debug for SideKey {
@@ -78,17 +90,31 @@ pub enum SideChange {
 }
 
 impl Side {
-    /// A remote side of this kind, which answers at hosts named after it.
+    /// A remote side of this kind, which answers at hosts named after it. Its keys have certificates of this life, or
+    /// none.
     ///
     /// # Errors
     /// The options of the fake contradict each other.
-    pub fn new(kind: SideKind, name: &str, environment: Environment) -> Result<Self, String> {
+    pub fn new(
+        kind: SideKind,
+        name: &str,
+        life: Option<Duration>,
+        environment: Environment,
+    ) -> Result<Self, String> {
         let domain = format!("{name}.example");
+        let seconds = Arc::new(AtomicU64::new(life.unwrap_or_default().as_secs()));
+        let mut credentials = CredentialsRecipe::default();
+        if life.is_some() {
+            let seconds = Arc::clone(&seconds);
+            credentials =
+                credentials.with_certificate(move |_| Duration::from_secs(seconds.load(Ordering::SeqCst)));
+        }
         let fake = match kind {
             // The world makes logins wrong.
             SideKind::Broker => {
                 let fake = FakeBroker::builder()
                     .environment(environment)
+                    .credentials(credentials)
                     .tolerate(broker::Rule::Login)
                     .in_process(&domain);
                 SideFake::Broker(fake.map_err(|error| error.to_string())?)
@@ -96,6 +122,7 @@ impl Side {
             SideKind::CloudFoundry => {
                 let fake = FakeCloudFoundry::builder()
                     .environment(environment)
+                    .credentials(credentials)
                     .tolerate(cloud_foundry::Rule::Password)
                     .in_process(&domain);
                 SideFake::CloudFoundry(fake.map_err(|error| error.to_string())?)
@@ -103,12 +130,13 @@ impl Side {
             SideKind::IbmCloud => {
                 let fake = FakeIbmCloud::builder()
                     .environment(environment)
+                    .credentials(credentials)
                     .tolerate(ibm_cloud::Rule::Secret)
                     .in_process(&domain);
                 SideFake::IbmCloud(fake.map_err(|error| error.to_string())?)
             }
         };
-        let side = Self { name: name.to_owned(), fake };
+        let side = Self { name: name.to_owned(), fake, life: seconds };
         side.change(SideChange::RefuseLogin(false));
         Ok(side)
     }
@@ -117,6 +145,11 @@ impl Side {
     #[must_use]
     pub fn passwords(&self) -> [String; 2] {
         ["right", "wrong"].map(|kind| format!("{kind}-password-of-{}", self.name))
+    }
+
+    /// Gives certificates of this life to new keys, if they have certificates.
+    pub fn certify_for(&self, life: Duration) {
+        self.life.store(life.as_secs(), Ordering::SeqCst);
     }
 
     /// The kind.
@@ -170,6 +203,7 @@ impl Side {
                     id: binding.id.to_string(),
                     mark: None,
                     secret: secret(&binding.credentials),
+                    ends: end(&binding.credentials),
                 };
                 fake.bindings().into_iter().map(key).collect()
             }
@@ -177,6 +211,7 @@ impl Side {
                 let key = |key: cloud_foundry::Key| SideKey {
                     mark: mark_of_labels(&key),
                     secret: key.credentials.as_ref().map(secret).unwrap_or_default(),
+                    ends: key.credentials.as_ref().and_then(end),
                     id: key.guid,
                 };
                 fake.keys().into_iter().map(key).collect()
@@ -186,6 +221,7 @@ impl Side {
                 keys.map(|key| SideKey {
                     mark: mark_of_name(&key.name),
                     secret: secret(&key.credentials),
+                    ends: end(&key.credentials),
                     id: key.guid,
                 })
                 .collect()
@@ -341,6 +377,10 @@ impl fmt::Debug for Side {
 fn secret(credentials: &Map<String, Value>) -> String {
     let entry = ["password", "apikey"].iter().find_map(|name| credentials.get(*name)?.as_str());
     entry.unwrap_or_default().to_owned()
+}
+
+fn end(credentials: &Map<String, Value>) -> Option<Timestamp> {
+    credentials.get("valid_until")?.as_str()?.parse().ok()
 }
 
 fn mark_of_labels(key: &cloud_foundry::Key) -> Option<(Uuid, u32)> {
