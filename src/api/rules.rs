@@ -63,6 +63,14 @@ pub(super) fn clusters() -> Rule {
     )
 }
 
+/// A cron expression of five fields. The operator reads the fields themselves.
+pub(super) fn cron() -> Rule {
+    Rule::new("self.matches('^[-0-9A-Za-z*/,#?]+( [-0-9A-Za-z*/,#?]+){4}$')").message(
+        "write a cron expression of five fields with one space between them, such as `0 2 * * SAT`: minute, hour, day \
+         of the month, month, day of the week",
+    )
+}
+
 /// JSON Pointers (RFC 6901) to members of the credentials.
 pub(super) fn json_pointers() -> Rule {
     Rule::new("self.all(pointer, pointer.matches('^(/([^/~[:cntrl:]]|~[01])*)+$'))").message(

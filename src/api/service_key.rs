@@ -282,6 +282,35 @@ pub struct Rotation {
     /// operator replaces the key in time. Changes apply to the next key. Default: certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiry: Option<ExpiryDetection>,
+
+    /// The times in which scheduled rotations begin, such as those of a maintenance. A rotation that is due waits until
+    /// one of them is open. It does not wait if the key would expire, if the user requests another key, or if the key is
+    /// gone. Default: at any time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub windows: Vec<RotationWindow>,
+}
+
+/// A recurring time in which rotations begin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = rules::duration_between("duration", "1m", Some("168h")))]
+#[serde(rename_all = "camelCase")]
+pub struct RotationWindow {
+    /// When the window opens, as a cron expression of five fields: minute, hour, day of the month, month, day of the
+    /// week. `0 2 * * SAT` is each Saturday at 2 o'clock. If both days are given, either of them counts.
+    #[schemars(length(min = 9, max = 100))]
+    #[x_kube(validation = rules::cron())]
+    pub schedule: String,
+
+    /// How long the window is open, such as `4h`; from `1m` to `168h`.
+    pub duration: Duration,
+
+    /// The time zone of `schedule`, by its name in the IANA database, such as `Europe/Berlin`. Default: `UTC`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = rules::one_line())]
+    pub time_zone: Option<String>,
 }
 
 /// The parts of credentials whose end is the end of the key.

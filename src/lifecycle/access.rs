@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Allowance, Desired, GracePeriod, Inputs, Problem, ProviderView, RotationPolicy};
+use super::{Allowance, Desired, GracePeriod, Inputs, Problem, ProviderView, RotationPolicy, Windows};
 use crate::api::{Adoption, DeletionPolicy, PreviousCredentials, Reason, RotationStrategy, ServiceKeySpec};
 
 /// A ServiceKey's access to its provider, apart from the limit on the number of ServiceKeys.
@@ -101,6 +101,8 @@ impl Desired {
                 overlap: rotation.overlap(),
                 revokes_first: rotation.strategy == RotationStrategy::Replace,
             },
+            // The check of the spec reports windows that can't be read.
+            windows: Windows::new(&rotation.windows).unwrap_or_default(),
             keeps_previous: spec.secret.previous == PreviousCredentials::Include,
             adopts: spec.adoption == Adoption::IfExists,
             problem: None,

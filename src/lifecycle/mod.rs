@@ -35,6 +35,7 @@ mod situation;
 mod step;
 mod unusable;
 mod vanished;
+mod windows;
 
 #[cfg(test)]
 mod model;
@@ -64,6 +65,7 @@ pub(crate) use recorded::{KeyRecord, Loss, LossCause, PlanIds, PreviousKey, Reco
 pub(crate) use rotation::{created_at, full_second};
 pub(crate) use run_state::{Answer, Found, RunState, Unusable};
 pub(crate) use step::{KubernetesEffect, RemoteEffect, Report, Requeue, Step, Verdict, Wait};
+pub(crate) use windows::Windows;
 
 /// Decides the next step.
 ///

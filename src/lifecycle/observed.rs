@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Inputs, KeyRecord, KubernetesEffect, PlanIds, Recorded, RunState, Sequence};
+use super::{Inputs, KeyRecord, KubernetesEffect, PlanIds, Recorded, RunState, Sequence, Windows};
 use crate::api::Reason;
 
 /// The whole input of [`super::decide`].
@@ -144,6 +144,8 @@ pub struct Desired {
     /// Digest of the fields that a remote key is created from. If it changes, another key is created.
     pub inputs: Inputs,
     pub rotation: RotationPolicy,
+    /// When scheduled rotations begin.
+    pub windows: Windows,
     /// Whether the Secret contains the previous key in addition to the current one while it is valid.
     pub keeps_previous: bool,
     /// Whether the first key may be one that was not created for this ServiceKey.

@@ -49,7 +49,7 @@ pub(super) fn settled(observed: &Observed, recorded: &Recorded, key: &KeyRecord)
         recorded: recorded.clone(),
         pending: !ready.ready || is_outdated(observed, key),
         ready,
-        rotating: recorded.attempt().map(rotation_pending).or(overlap),
+        rotating: recorded.attempt().map(|next| rotation_pending(observed, next)).or(overlap),
         stalled: observed.desired.problem.clone(),
         next_rotation: rotation::next_rotation(observed, key),
         revoking: None,
@@ -147,8 +147,9 @@ pub(super) fn waits_for_overlap(
 
 /// The operator is about to create the next key.
 pub(super) fn rotating(observed: &Observed, recorded: Recorded, next: Sequence) -> Report {
-    let report = unsettled(observed, &rotation_pending(next));
-    Report { recorded, rotating: Some(rotation_pending(next)), ..report }
+    let pending = rotation_pending(observed, next);
+    let report = unsettled(observed, &pending);
+    Report { recorded, rotating: Some(pending), ..report }
 }
 
 /// The operator is about to create a key, and has recorded the ids of its plan.
@@ -160,8 +161,19 @@ pub(super) fn creating(observed: &Observed, recorded: Recorded, sequence: Sequen
     Report { recorded, ..unsettled(observed, &problem) }
 }
 
-fn rotation_pending(next: Sequence) -> Problem {
-    Problem { reason: Reason::Rotating, message: format!("creating key {next}") }
+/// The next key is being created. Outside of all windows, the message says why.
+fn rotation_pending(observed: &Observed, next: Sequence) -> Problem {
+    let is_urgent = |key: &&KeyRecord| {
+        !is_outdated(observed, key) && rotation::is_urgent(observed, key) && key.sequence < next
+    };
+    let why = observed.current_key().filter(is_urgent).map(|key| {
+        format!(
+            " outside the windows of `spec.rotation.windows`, because key {} is about to expire",
+            key.sequence
+        )
+    });
+    let message = format!("creating key {next}{}", why.unwrap_or_default());
+    Problem { reason: Reason::Rotating, message }
 }
 
 /// Whether the user requested another key than this one, with a changed field or with the annotation.

@@ -5,62 +5,123 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use uuid::Uuid;
 
-use super::{Expiry, ExpirySource, Identity, KeyRecord, Observed, RotationPolicy};
+use super::{Desired, Expiry, ExpirySource, Identity, KeyRecord, Observed, RotationPolicy};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The parts of a span by which a rotation may come early.
 const TENTH: u32 = 10;
 const THIRD: u32 = 3;
 
-/// The time of the next scheduled rotation: the age limit, or the time that the remote side requires, whichever comes
-/// first. It depends only on the spec and the key, and is a full second, as all times in statuses. If the last rotation
-/// returned the same credentials, the next one would as well, unless they have expired.
+/// A time at which a rotation is due, by one of the reasons.
+#[derive(Clone, Copy)]
+struct DueTime {
+    due: Timestamp,
+    /// When the rotation begins although no window is open; `None`: it waits for a window.
+    urgent: Option<Timestamp>,
+}
+
+/// The time of the next scheduled rotation. It depends only on the spec, the key, and the window that is open, and is a
+/// full second, as all times in statuses.
 #[must_use]
 pub(super) fn next_rotation(observed: &Observed, key: &KeyRecord) -> Option<Timestamp> {
-    if key.same_credentials {
-        let Expiry { at, source } = key.expiry()?;
-        return not_before(key, shortest_use(source), *at);
-    }
-    let rotation = &observed.desired.rotation;
-    [by_age(rotation, observed.owner, key), by_renewal(key), by_expiry(rotation, key)]
-        .into_iter()
-        .flatten()
-        .min()
+    let has_begun = observed.recorded.attempt().is_some_and(|attempt| attempt > key.sequence);
+    // A rotation that has begun is completed, even if its window closes meanwhile.
+    due_times(observed, key).map(|time| if has_begun { time.due } else { begins(observed, time) }).min()
+}
+
+/// The first time that is due and at which a window is open, or that is urgent.
+fn begins(observed: &Observed, DueTime { due, urgent }: DueTime) -> Timestamp {
+    let Desired { windows, .. } = &observed.desired;
+    let first = windows.first_open(due);
+    // The rotation could not begin in its first window.
+    let has_passed = first <= observed.now && !windows.is_open(observed.now);
+    let opens = if has_passed { windows.first_open(observed.now) } else { first };
+    urgent.map_or(opens, |urgent| opens.min(urgent.max(due)))
+}
+
+/// Whether a rotation is due outside of all windows, because the key would expire before the next one.
+pub(super) fn is_urgent(observed: &Observed, key: &KeyRecord) -> bool {
+    let mut urgent = due_times(observed, key).filter_map(|time| time.urgent);
+    !observed.desired.windows.is_open(observed.now) && urgent.any(|urgent| urgent <= observed.now)
+}
+
+/// The times at which the key is due to be replaced: the age limit, the time that the remote side requires, and some
+/// time before it expires. If the last rotation returned the same credentials, the next one would as well, unless they
+/// have expired.
+fn due_times(observed: &Observed, key: &KeyRecord) -> impl Iterator<Item = DueTime> {
+    let Desired { rotation, windows, .. } = &observed.desired;
+    let times = if key.same_credentials {
+        [at_expiry(key), None, None]
+    } else {
+        let has_windows = !windows.is_empty();
+        [
+            by_age(rotation, observed.owner, key),
+            by_renewal(key, has_windows),
+            by_expiry(rotation, key, has_windows),
+        ]
+    };
+    times.into_iter().flatten()
 }
 
 /// The age limit, or somewhat earlier. Each key has its own part of the spread, so that keys that were created together
 /// are not replaced together. No key is replaced so early that the key before it would lose some of its overlap.
-fn by_age(rotation: &RotationPolicy, owner: Uuid, key: &KeyRecord) -> Option<Timestamp> {
+fn by_age(rotation: &RotationPolicy, owner: Uuid, key: &KeyRecord) -> Option<DueTime> {
     let every = rotation.every?;
     let spread = (every / TENTH).min(DAY).min(every.saturating_sub(rotation.overlap));
     let earlier = Identity { owner, sequence: key.sequence }.part_of(spread.as_secs());
-    key.created_at.checked_add(Duration::from_secs(every.as_secs() - earlier)).ok()
+    let due = key.created_at.checked_add(Duration::from_secs(every.as_secs() - earlier)).ok()?;
+    Some(DueTime { due, urgent: None })
 }
 
-/// The time that the remote side requires, unless the key expires before.
-fn by_renewal(key: &KeyRecord) -> Option<Timestamp> {
+fn at_expiry(key: &KeyRecord) -> Option<DueTime> {
+    let Expiry { at, source } = key.expiry()?;
+    let due = not_before(key, shortest_use(source), *at)?;
+    Some(DueTime { due, urgent: Some(due) })
+}
+
+/// The time that the remote side requires, unless the key expires before. If windows limit rotations, a third of the
+/// time until then remains for one of them to open.
+fn by_renewal(key: &KeyRecord, has_windows: bool) -> Option<DueTime> {
     let renew = key.renewal().filter(|renew| key.expiry().is_none_or(|expiry| *renew < expiry.at))?;
-    not_before(key, MINUTE, renew)
+    let early = if has_windows { part_of_life(key, renew, THIRD, MONTH) } else { Duration::ZERO };
+    let due = not_before(key, MINUTE, before(renew, early)?)?;
+    Some(DueTime { due, urgent: not_before(key, MINUTE, renew) })
 }
 
 /// Some time before the key expires, so that both keys work while consumers switch: the overlap, or a part of the key's
 /// life, whichever is longer, and at most half of its life.
 ///
-/// If the remote side tells the expiry, the part is a tenth, at most a day. If the remote side also requires a rotation
-/// at an earlier time, only that time counts. The end of a certificate or token is nothing that the remote side is known
-/// to care about, so there is more time for failed attempts: a third, at most 30 days.
-fn by_expiry(rotation: &RotationPolicy, key: &KeyRecord) -> Option<Timestamp> {
+/// The part is a tenth, at most a day. If the remote side requires a rotation at an earlier time than its own expiry, only
+/// that time counts. The remote side may not know of the end of a certificate or token, so there is more time for failed
+/// attempts: a third, at most 30 days. The same time is there for a window to open. Without an open window, the rotation
+/// begins when only a tenth is left.
+fn by_expiry(rotation: &RotationPolicy, key: &KeyRecord, has_windows: bool) -> Option<DueTime> {
     let Expiry { at: end, source } = key.expiry()?;
-    let (part, most) = match source {
-        ExpirySource::RemoteSide if key.renewal().is_some_and(|renew| renew < *end) => return None,
-        ExpirySource::RemoteSide => (TENTH, DAY),
-        ExpirySource::Certificate(_) | ExpirySource::Token(_) => (THIRD, 30 * DAY),
-    };
+    let is_told = *source == ExpirySource::RemoteSide;
+    if is_told && key.renewal().is_some_and(|renew| renew < *end) {
+        return None;
+    }
     let life = Duration::try_from(end.duration_since(key.created_at)).unwrap_or_default();
-    let early = rotation.overlap.max((life / part).min(most)).min(life / 2);
-    not_before(key, shortest_use(source), end.checked_sub(Duration::from_secs(early.as_secs())).ok()?)
+    let earlier_by = |part: Duration| {
+        not_before(key, shortest_use(source), before(*end, rotation.overlap.max(part).min(life / 2))?)
+    };
+    let urgent = earlier_by(part_of_life(key, *end, TENTH, DAY))?;
+    let is_early = has_windows || !is_told;
+    let due = if is_early { earlier_by(part_of_life(key, *end, THIRD, MONTH))? } else { urgent };
+    Some(DueTime { due, urgent: Some(urgent) })
+}
+
+/// A part of the time from the creation of the key until `end`.
+fn part_of_life(key: &KeyRecord, end: Timestamp, part: u32, most: Duration) -> Duration {
+    let life = Duration::try_from(end.duration_since(key.created_at)).unwrap_or_default();
+    (life / part).min(most)
+}
+
+fn before(end: Timestamp, early: Duration) -> Option<Timestamp> {
+    end.checked_sub(Duration::from_secs(early.as_secs())).ok()
 }
 
 /// The shortest time after its creation in which a key does not expire for the operator. Otherwise keys that are expired
@@ -94,7 +155,7 @@ pub(super) fn is_requested(observed: &Observed, key: &KeyRecord) -> bool {
 /// credentials could not be read again. Consumers did not expect that replacement.
 pub(super) fn overlap_of(observed: &Observed, replaced: &KeyRecord, next: &KeyRecord) -> Duration {
     let overlap = observed.desired.rotation.overlap;
-    let was_due = next_rotation(observed, replaced).is_some_and(|due| due <= next.created_at);
+    let was_due = due_times(observed, replaced).any(|time| time.due <= next.created_at);
     if was_due || replaced.inputs != next.inputs { overlap } else { overlap.max(UNEXPECTED_OVERLAP) }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     controller::{error::Error, finalizer, unread},
     lifecycle::{
         Claim, Desired, Evidence, Flaw, GracePeriod, Inheritance, KeyAccess, Observed, Problem, ProviderView,
-        RequestedKey, SecretView, Sequence,
+        RequestedKey, SecretView, Sequence, Windows,
     },
     secret::{self, Entries, Former, Layout, Marks, Ownership},
 };
@@ -98,6 +98,10 @@ pub(super) async fn check_spec(
     }
     if let Some(problem) = unread::excess(&key.metadata) {
         return Ok(Some(problem));
+    }
+    let windows = key.spec.rotation.as_ref().map(|rotation| Windows::new(&rotation.windows));
+    if let Some(Err(message)) = windows {
+        return Ok(Some(Problem { reason: Reason::InvalidSpec, message }));
     }
     let layout = reconciler.layout();
     let templates = &context.shared.shares.templates;

@@ -246,6 +246,7 @@ impl ModelState {
                     overlap: hours(1),
                     revokes_first: self.life == Life::RevokingFirst,
                 },
+                windows: Windows::default(),
                 keeps_previous: self.life == Life::Rotating,
                 adopts: false,
                 problem: None,

@@ -61,6 +61,7 @@ pub(crate) fn asking() -> Observed {
             suspended: false,
             inputs: "now".into(),
             rotation: RotationPolicy { every: None, overlap: Duration::ZERO, revokes_first: false },
+            windows: Windows::default(),
             keeps_previous: false,
             adopts: false,
             problem: None,

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::{super::rotation::next_rotation, *};
+use crate::{api::RotationWindow, lifecycle::Windows};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -86,6 +87,93 @@ fn keys_that_were_made_together_are_not_replaced_together() {
     let most = minutes.values().max().unwrap();
     assert!(*most <= KEYS / 400, "{most} keys are replaced in one minute");
     assert!(minutes.len() > 1400, "all are replaced within {} minutes of a day", minutes.len());
+}
+
+/// A ServiceKey that rotates only on Saturdays, from 2 to 6 o'clock. Its key was created on a Tuesday at noon.
+fn on_saturdays(every: Option<Duration>) -> Observed {
+    let window = RotationWindow {
+        schedule: "0 2 * * SAT".to_owned(),
+        duration: "4h".parse().unwrap(),
+        time_zone: None,
+    };
+    let mut observed = rotating(every, HOUR);
+    observed.desired.windows = Windows::new(&[window]).unwrap();
+    observed
+}
+
+/// The next four openings: 2 o'clock on Saturday.
+const SATURDAYS: [Duration; 4] = [
+    Duration::from_secs((3 * 24 + 14) * 3600),
+    Duration::from_secs((10 * 24 + 14) * 3600),
+    Duration::from_secs((17 * 24 + 14) * 3600),
+    Duration::from_secs((24 * 24 + 14) * 3600),
+];
+
+#[rstest]
+#[case::waits_for_the_window(Some(10 * DAY), told(None, None), SATURDAYS[1])]
+#[case::a_third_before_the_end(None, told(Some(now() + 15 * DAY), None), SATURDAYS[1])]
+#[case::no_window_before_the_end(None, told(Some(now() + 9 * DAY), None), 9 * DAY - 9 * DAY / 10)]
+#[case::a_third_before_the_renewal(None, told(None, Some(now() + 15 * DAY)), SATURDAYS[1])]
+#[case::no_window_before_the_renewal(None, told(None, Some(now() + 9 * DAY)), 9 * DAY)]
+fn a_scheduled_rotation_waits_for_a_window_unless_the_key_expires(
+    #[case] every: Option<Duration>,
+    #[case] lifetime: Lifetime,
+    #[case] expected: Duration,
+) {
+    let key = KeyRecord { lifetime, ..key("now") };
+    assert_eq!(due(&on_saturdays(every), &key), SignedDuration::try_from(expected).unwrap());
+}
+
+#[test]
+fn a_rotation_that_missed_its_window_waits_for_the_next_one() {
+    let mut observed = on_saturdays(Some(5 * DAY));
+    let due_at = |observed: &Observed| next_rotation(observed, &key("now")).unwrap();
+    for (days, expected, is_begun) in [
+        (Duration::ZERO, SATURDAYS[1], false),
+        (6 * DAY, SATURDAYS[1], false),
+        (SATURDAYS[1], SATURDAYS[1], true),
+        (SATURDAYS[1] + 3 * HOUR, SATURDAYS[1], true),
+        (SATURDAYS[1] + 4 * HOUR, SATURDAYS[2], false),
+        (SATURDAYS[2] + HOUR, SATURDAYS[1], true),
+    ] {
+        observed.now = now() + days;
+        assert_eq!(due_at(&observed), now() + expected, "after {days:?}");
+        let begins = matches!(decide(&observed), Step::Apply(KubernetesEffect::Record(_)));
+        assert_eq!(begins, is_begun, "after {days:?}");
+    }
+
+    // A rotation that has begun is completed after its window.
+    observed.now = now() + SATURDAYS[1];
+    observed.recorded = recorded(decide(&observed));
+    observed.now += 5 * HOUR;
+    assert!(matches!(decide(&observed), Step::Execute(RemoteEffect::Bind { .. })), "{:?}", decide(&observed));
+}
+
+#[test]
+fn a_request_and_a_loss_do_not_wait_for_a_window() {
+    let mut requested = on_saturdays(None);
+    requested.desired.inputs = "other".into();
+    let mut lost = on_saturdays(None);
+    lost.recorded.loss = Some(Loss { since: now(), cause: LossCause::Lost });
+    for observed in [requested, lost] {
+        let report = recorded(decide(&observed));
+        assert_eq!(report.attempt(), Sequence::new(2));
+    }
+}
+
+#[test]
+fn a_rotation_outside_of_all_windows_says_why() {
+    let key = KeyRecord { lifetime: told(Some(now() + 9 * DAY), None), ..key("now") };
+    let mut observed = on_saturdays(None);
+    (observed.recorded.key, observed.secret) =
+        (Some(key.clone()), SecretView::Intact { key, previous: None, flaw: None });
+    observed.now = now() + 9 * DAY - DAY / 2;
+    let Step::Apply(KubernetesEffect::Record(report)) = decide(&observed) else { panic!("no rotation") };
+    let rotating = report.rotating.unwrap();
+    assert_eq!(rotating.reason, Reason::Rotating);
+    let words =
+        "creating key 2 outside the windows of `spec.rotation.windows`, because key 1 is about to expire";
+    assert_eq!(rotating.message, words);
 }
 
 /// The times that the remote side returns.

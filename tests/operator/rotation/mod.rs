@@ -4,4 +4,5 @@ mod a_consumer_is_never_locked_out;
 mod keys_end_with_their_credentials;
 mod previous_credentials_stay_for_the_overlap;
 mod rotation_follows_its_rules;
+mod rotations_come_in_their_windows;
 mod rotations_come_on_time;

@@ -228,6 +228,9 @@ const TABLE: &[(&str, Check)] = &[
     ("has(self.organization) == has(self.space)", |value, _| {
         has(value, "organization") == has(value, "space")
     }),
+    ("self.matches('^[-0-9A-Za-z*/,#?]+( [-0-9A-Za-z*/,#?]+){4}$')", |value, _| {
+        pattern!("^[-0-9A-Za-z*/,#?]+( [-0-9A-Za-z*/,#?]+){4}$")(text(value))
+    }),
     ("self.all(pointer, pointer.matches('^(/([^/~[:cntrl:]]|~[01])*)+$'))", |value, _| {
         items(value).all(|pointer| pattern!("^(/([^/~[:cntrl:]]|~[01])*)+$")(text(pointer)))
     }),
@@ -258,6 +261,15 @@ const TABLE: &[(&str, Check)] = &[
         |value, _| {
             duration_in(value, "timeout")
                 .is_none_or(|time| time.is_some_and(|time| (1000..=600_000).contains(&time)))
+        },
+    ),
+    (
+        "!has(self.duration) || \
+         !self.duration.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?([0-9]{1,12}ms)?$') || \
+         (duration(self.duration) >= duration('1m') && duration(self.duration) <= duration('168h'))",
+        |value, _| {
+            duration_in(value, "duration")
+                .is_none_or(|time| time.is_some_and(|time| (60_000..=604_800_000).contains(&time)))
         },
     ),
     ("self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?([0-9]{1,12}ms)?$')", |value, _| {
