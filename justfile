@@ -63,6 +63,11 @@ models *names: (_say "models of the lifecycle") (_need "cc cargo")
 simulate *options: (_say "simulation of the operator") (_need "cc cargo")
     cargo run --locked --release -p testkit --bin simulate -- "$@"
 
+# Simulate a year of keys whose certificates end after a week, for example `just year --keys 100`
+[group('check')]
+year *options: (_say "simulation of a year") (_need "cc cargo")
+    cargo run --locked --release -p testkit --bin year -- "$@"
+
 # Run the tests of the test kit, the demo, the alerts and the brokers, on real servers
 [group('check')]
 integration: (_say "tests on real servers") (_need "cc cargo go postgres python3-venv")
