@@ -118,19 +118,23 @@ impl Recorded {
     }
 
     /// Whether the record explains that a Secret contains this key. The operator records a key before it creates it,
-    /// except the first one.
+    /// except the first one. A ServiceKey that continues with the keys of a former one has created none of them, and the
+    /// key in a Secret from a backup may be gone.
     #[must_use]
     pub fn explains(&self, sequence: Sequence) -> bool {
-        sequence <= self.newest().unwrap_or(Sequence::FIRST)
+        let first = self.former.is_none().then_some(Sequence::FIRST);
+        self.newest().or(first).is_some_and(|newest| sequence <= newest)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use rstest::rstest;
 
     use super::*;
-    use crate::lifecycle::{Lifetime, Operation};
+    use crate::lifecycle::{Answer, Lifetime, Operation};
 
     const OWNER: Uuid = Uuid::from_u128(1);
 
@@ -246,6 +250,18 @@ mod tests {
             believed(claim(3), &Recorded::default(), &run, true, true) != UNBELIEVED,
             "the key in hand is believed"
         );
+    }
+
+    /// The Secret from a backup may be older than the revocation of its key.
+    #[rstest]
+    #[case::nothing_is_known_yet([].into(), true)]
+    #[case::the_remote_side_denies_it([Sequence::FIRST].into(), false)]
+    fn a_restored_status_explains_no_key(#[case] absent: BTreeSet<Sequence>, #[case] expected: bool) {
+        let recorded = Recorded { former: Some(OWNER), ..Recorded::default() };
+        assert!(!recorded.explains(Sequence::FIRST) && Recorded::default().explains(Sequence::FIRST));
+        let run = RunState { absent, ..RunState::default() };
+        let view = believed(claim(1), &recorded, &run, true, false);
+        assert_eq!(view != UNBELIEVED, expected);
     }
 
     #[rstest]
