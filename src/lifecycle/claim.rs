@@ -96,7 +96,9 @@ impl Evidence<'_> {
         let refuted = !explained && (sequence.number() > reached || is_denied);
         // A namespace that is not admitted has had keys only if the status names them.
         let impossible = !admitted && (newest.is_none() || !explained);
-        if refuted || impossible {
+        // This process has revoked the key, and has not created it again.
+        let is_revoked = run.revoked.contains_key(&sequence);
+        if refuted || impossible || is_revoked {
             return None;
         }
         let latest = now.checked_add(LONGEST_LATENESS).unwrap_or(*now);
@@ -262,6 +264,15 @@ mod tests {
         let run = RunState { absent, ..RunState::default() };
         let view = believed(claim(1), &recorded, &run, true, false);
         assert_eq!(view != UNBELIEVED, expected);
+    }
+
+    /// A tenant wrote the number of the next key into the Secret while no operator ran, and the operator has revoked
+    /// that key after a request without an answer.
+    #[test]
+    fn a_key_that_this_process_has_revoked_is_in_no_secret() {
+        let mut run = RunState::default();
+        run.learn(Answer::Revoked(sequence(3), at(90)));
+        assert_eq!(believed(claim(3), &recorded(Some(2), Some(3)), &run, true, false), UNBELIEVED);
     }
 
     #[rstest]
