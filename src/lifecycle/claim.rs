@@ -96,7 +96,9 @@ impl Evidence<'_> {
         let refuted = !explained && (sequence.number() > reached || is_denied);
         // A namespace that is not admitted has had keys only if the status names them.
         let impossible = !admitted && (newest.is_none() || !explained);
-        if refuted || impossible {
+        // This process has revoked the key, and has not created it again.
+        let is_revoked = run.revoked.contains_key(&sequence);
+        if refuted || impossible || is_revoked {
             return None;
         }
         let latest = now.checked_add(LONGEST_LATENESS).unwrap_or(*now);
@@ -118,19 +120,23 @@ impl Recorded {
     }
 
     /// Whether the record explains that a Secret contains this key. The operator records a key before it creates it,
-    /// except the first one.
+    /// except the first one. A ServiceKey that continues with the keys of a former one has created none of them, and the
+    /// key in a Secret from a backup may be gone.
     #[must_use]
     pub fn explains(&self, sequence: Sequence) -> bool {
-        sequence <= self.newest().unwrap_or(Sequence::FIRST)
+        let first = self.former.is_none().then_some(Sequence::FIRST);
+        self.newest().or(first).is_some_and(|newest| sequence <= newest)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use rstest::rstest;
 
     use super::*;
-    use crate::lifecycle::{Lifetime, Operation};
+    use crate::lifecycle::{Answer, Lifetime, Operation};
 
     const OWNER: Uuid = Uuid::from_u128(1);
 
@@ -246,6 +252,27 @@ mod tests {
             believed(claim(3), &Recorded::default(), &run, true, true) != UNBELIEVED,
             "the key in hand is believed"
         );
+    }
+
+    /// The Secret from a backup may be older than the revocation of its key.
+    #[rstest]
+    #[case::nothing_is_known_yet([].into(), true)]
+    #[case::the_remote_side_denies_it([Sequence::FIRST].into(), false)]
+    fn a_restored_status_explains_no_key(#[case] absent: BTreeSet<Sequence>, #[case] expected: bool) {
+        let recorded = Recorded { former: Some(OWNER), ..Recorded::default() };
+        assert!(!recorded.explains(Sequence::FIRST) && Recorded::default().explains(Sequence::FIRST));
+        let run = RunState { absent, ..RunState::default() };
+        let view = believed(claim(1), &recorded, &run, true, false);
+        assert_eq!(view != UNBELIEVED, expected);
+    }
+
+    /// A tenant wrote the number of the next key into the Secret while no operator ran, and the operator has revoked
+    /// that key after a request without an answer.
+    #[test]
+    fn a_key_that_this_process_has_revoked_is_in_no_secret() {
+        let mut run = RunState::default();
+        run.learn(Answer::Revoked(sequence(3), at(90)));
+        assert_eq!(believed(claim(3), &recorded(Some(2), Some(3)), &run, true, false), UNBELIEVED);
     }
 
     #[rstest]

@@ -160,10 +160,9 @@ impl IbmCloud {
 
     /// Renames all keys that bear the mark. Returns whether there was one, now or before.
     async fn release_what_shows(&self, request: &KeyRequest, name: &str) -> Result<bool, BackendError> {
+        // Attempts without an answer may have created more keys than the known ones.
+        self.find(request).await?;
         let mut guids = self.confirmed.ids(request);
-        if guids.is_empty() {
-            guids.extend(self.find(request).await?.into_iter().map(|key| key.guid));
-        }
         let mut released = false;
         if let Some(hint) = &request.recorded_id
             && guids.is_empty()

@@ -137,6 +137,30 @@ async fn a_key_is_not_released_while_the_login_may_not_see_it(#[case] is_known: 
     assert_eq!(*renamed.lock(), ["/v2/resource_keys/k-1"]);
 }
 
+/// A request without an answer created a second key of the same name, which the operator does not know yet.
+#[tokio::test]
+async fn a_key_is_released_together_with_its_twin() {
+    let (is_late, renamed) = (Arc::new(AtomicBool::new(true)), Arc::new(Mutex::new(Vec::new())));
+    let cloud = account({
+        let (is_late, renamed) = (Arc::clone(&is_late), Arc::clone(&renamed));
+        move |method, path| match path {
+            _ if method == Method::PATCH => {
+                renamed.lock().push(path.to_owned());
+                (200, json!({}))
+            }
+            _ if is_late.load(Ordering::Relaxed) => keys(&[KEY]),
+            _ => keys(&[KEY, "k-2"]),
+        }
+    })
+    .await;
+    let request = request(&our_name(), None);
+    cloud.find(&request).await.unwrap();
+    is_late.store(false, Ordering::Relaxed);
+    cloud.release(&request).await.unwrap();
+    renamed.lock().sort();
+    assert_eq!(*renamed.lock(), ["/v2/resource_keys/k-1", "/v2/resource_keys/k-2"]);
+}
+
 #[tokio::test]
 async fn a_key_that_is_gone_is_released() {
     let cloud = account(|_, path| match path {

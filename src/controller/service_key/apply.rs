@@ -12,11 +12,12 @@ use kube::{
     },
 };
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{
     Worker,
     local_state::WrittenSecret,
-    reconciler::{Reconciler, SecretLookup, written_secret},
+    reconciler::{Reconciler, SecretLookup, Target, written_secret},
     status,
 };
 use crate::{
@@ -136,7 +137,15 @@ async fn patch(
 /// Writes the status before an action, or after a result, that only the status shows after a crash.
 async fn record(reconciler: &Reconciler<'_>, observed: &Observed, report: &Report) -> Result<Applied, Error> {
     let before = &observed.recorded;
-    let mut applied = publish_status(reconciler, report).await?;
+    let inherited = report.recorded.former.filter(|_| before.former.is_none() && !reconciler.vanished);
+    if let Some(former) = inherited {
+        claim_keys_of(reconciler, former)?;
+    }
+    let written = publish_status(reconciler, report).await;
+    if matches!(written, Err(Error::Outdated)) {
+        reconciler.context.shared.index.disclaim_keys(reconciler.target.uid);
+    }
+    let mut applied = written?;
     let stored = applied.iter().find_map(|change| match change {
         Change::Stored(key) | Change::Kept(key) => Some(key.as_ref()),
         _ => None,
@@ -144,6 +153,7 @@ async fn record(reconciler: &Reconciler<'_>, observed: &Observed, report: &Repor
     let stored = stored.unwrap_or(&reconciler.key);
     let former = stored.status.as_ref().and_then(status::former_uid);
     if former != report.recorded.former {
+        reconciler.context.shared.index.disclaim_keys(reconciler.target.uid);
         applied.push(Change::Learned(Answer::Failed(Failure {
             attempted: Attempted::Store,
             class: ErrorClass::Rejected,
@@ -163,6 +173,16 @@ async fn record(reconciler: &Reconciler<'_>, observed: &Observed, report: &Repor
         reconciler.context.shared.metrics.count_mitigated_orphan(reconciler.backend_kind());
     }
     Ok(applied)
+}
+
+/// Reserves the keys of a former ServiceKey. The cache may not show yet that another ServiceKey continues with them.
+///
+/// # Errors
+/// [`Error::Outdated`] if another ServiceKey has reserved them.
+fn claim_keys_of(reconciler: &Reconciler<'_>, former: Uuid) -> Result<(), Error> {
+    let Target { provider, uid, .. } = &reconciler.target;
+    let is_free = reconciler.context.shared.index.claim_keys_of(former, provider, *uid);
+    if is_free { Ok(()) } else { Err(Error::Outdated) }
 }
 
 /// Writes the status, if the report changes anything in it.

@@ -17,6 +17,9 @@ struct Index {
     /// Every ServiceKey, with the former one whose keys it continues with.
     living: HashMap<Uuid, Option<(Uuid, ProviderId)>>,
     of_former: HashMap<(Uuid, ProviderId), BTreeSet<Heir>>,
+    /// The former ServiceKeys that a ServiceKey is about to continue with, by its UID, until the cache shows that it
+    /// does.
+    claims: HashMap<Uuid, (Uuid, ProviderId)>,
 }
 
 impl Heirs {
@@ -27,7 +30,9 @@ impl Heirs {
 
     pub(crate) fn remove(&self, key: &ServiceKey) {
         if let Some(uid) = key.parsed_uid() {
-            self.0.lock().remove(uid);
+            let mut index = self.0.lock();
+            index.remove(uid);
+            index.claims.remove(&uid);
         }
     }
 
@@ -35,13 +40,36 @@ impl Heirs {
     pub(crate) fn replace<'a>(&self, keys: impl Iterator<Item = &'a ServiceKey>) {
         let mut index = Index::default();
         keys.for_each(|key| index.insert(key));
-        *self.0.lock() = index;
+        let mut replaced = self.0.lock();
+        index.claims = std::mem::take(&mut replaced.claims);
+        index.claims.retain(|uid, _| index.living.get(uid).is_some_and(Option::is_none));
+        *replaced = index;
     }
 
     /// The number of entries.
     pub(crate) fn len(&self) -> usize {
         let index = self.0.lock();
-        index.living.len() + index.of_former.values().map(BTreeSet::len).sum::<usize>()
+        let heirs = index.of_former.values().map(BTreeSet::len).sum::<usize>();
+        index.living.len() + heirs + index.claims.len()
+    }
+
+    /// Reserves the keys of a former ServiceKey for the one of this UID, before its status records that it continues
+    /// with them. Two ServiceKeys that record it at once would each revoke keys of the other. Returns whether no other
+    /// ServiceKey of the provider has these keys, or has reserved them.
+    pub(crate) fn claim(&self, former: Uuid, provider: &ProviderId, uid: Uuid) -> bool {
+        let (mut index, claim) = (self.0.lock(), (former, provider.clone()));
+        let mut heirs = index.of_former.get(&claim).into_iter().flatten().map(|heir| heir.uid);
+        let mut claimants = index.claims.iter().filter(|(_, other)| **other == claim).map(|(uid, _)| *uid);
+        let is_free = heirs.all(|heir| heir == uid) && claimants.all(|claimant| claimant == uid);
+        if is_free && index.living.get(&uid).is_some_and(Option::is_none) {
+            index.claims.insert(uid, claim);
+        }
+        is_free
+    }
+
+    /// Ends the reservation of a ServiceKey whose status was not written.
+    pub(crate) fn disclaim(&self, uid: Uuid) {
+        self.0.lock().claims.remove(&uid);
     }
 
     /// Whether a ServiceKey of this UID exists.
@@ -65,6 +93,7 @@ impl Index {
         self.living.insert(heir.uid, former.clone());
         if let Some(former) = former {
             self.of_former.entry(former).or_default().insert(heir);
+            self.claims.remove(&heir.uid);
         }
     }
 
@@ -101,6 +130,35 @@ mod tests {
     fn first(heirs: &Heirs, former: u128, except: u128) -> Option<Uuid> {
         let provider = ProviderId { namespace: Some("apps".to_owned()), name: "broker".to_owned() };
         heirs.first_except(Uuid::from_u128(former), &provider, Uuid::from_u128(except)).map(|heir| heir.uid)
+    }
+
+    /// The cache does not show at once that a ServiceKey continues with the keys of a former one.
+    #[test]
+    fn only_one_service_key_claims_the_keys_of_a_former_one() {
+        let heirs = Heirs::default();
+        heirs.replace([key(2, None), key(3, None)].iter());
+        let provider = ProviderId { namespace: Some("apps".to_owned()), name: "broker".to_owned() };
+        let claim = |uid| heirs.claim(Uuid::from_u128(1), &provider, Uuid::from_u128(uid));
+        assert!(claim(2) && claim(2) && !claim(3));
+        let another = ProviderId { name: "another".to_owned(), ..provider.clone() };
+        assert!(
+            heirs.claim(Uuid::from_u128(1), &another, Uuid::from_u128(3)),
+            "it may be another remote side"
+        );
+        heirs.note(&key(2, None));
+        heirs.replace([key(2, None), key(3, None)].iter());
+        assert!(!claim(3), "neither an old version nor an old list ends a claim");
+
+        heirs.note(&key(2, Some(1)));
+        assert!(!claim(3), "the cache shows it");
+        heirs.note(&key(2, None));
+        assert!(claim(3) && !claim(2), "the claim has ended");
+        heirs.disclaim(Uuid::from_u128(3));
+        assert!(claim(2));
+        heirs.remove(&key(2, None));
+        assert!(claim(3));
+        heirs.remove(&key(3, None));
+        assert_eq!(heirs.len(), 0);
     }
 
     #[test]

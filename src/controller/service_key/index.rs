@@ -84,6 +84,18 @@ impl ServiceKeyIndex {
         self.heirs.lock().iter().filter_map(|heirs| heirs.first_except(former, provider, uid)).min()
     }
 
+    /// Reserves the keys of a former ServiceKey for the one of this UID, as [`Heirs::claim`] does. All ServiceKeys of a
+    /// provider are in one scope. Returns `false` also if no cache contains the ServiceKey of this UID yet.
+    pub(crate) fn claim_keys_of(&self, former: Uuid, provider: &ProviderId, uid: Uuid) -> bool {
+        let scopes = self.heirs.lock();
+        scopes.iter().find(|heirs| heirs.lives(uid)).is_some_and(|heirs| heirs.claim(former, provider, uid))
+    }
+
+    /// Ends the reservation of the ServiceKey of this UID.
+    pub(crate) fn disclaim_keys(&self, uid: Uuid) {
+        self.heirs.lock().iter().for_each(|heirs| heirs.disclaim(uid));
+    }
+
     /// Whether a ServiceKey has the keys that were created for the ServiceKey of this UID: that ServiceKey
     /// itself, or one of this provider that was restored from it. `None` as for [`Self::has_service_key`].
     pub(crate) fn has_keys_of(&self, uid: Uuid, provider: &ProviderId) -> Option<bool> {

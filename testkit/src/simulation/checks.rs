@@ -156,6 +156,8 @@ pub struct Checks {
     service_keys: BTreeMap<Uuid, KnownServiceKey>,
     /// The ServiceKeys that continue with the keys of a former one, by its UID.
     heirs: BTreeMap<Uuid, Uuid>,
+    /// The providers of all ServiceKeys that ever continued with the keys of a former one, by its UID.
+    continued_through: BTreeMap<Uuid, BTreeSet<(String, String)>>,
     /// The ids that keys have at brokers, by UID and sequence of the ServiceKey.
     derived: BTreeMap<String, (Uuid, u32)>,
     alive: BTreeMap<(usize, String), SideKey>,
@@ -224,6 +226,8 @@ struct KnownServiceKey {
     overlap: Option<Duration>,
     /// When the Secret first contained each key.
     stored: BTreeMap<u32, Instant>,
+    /// The number of the current key in the status.
+    current: Option<u32>,
 }
 
 impl KnownServiceKey {
@@ -449,6 +453,7 @@ impl Checks {
         };
         if let Some(former) = text(after, "/status/formerUid").and_then(|uid| Uuid::parse_str(uid).ok()) {
             self.heirs.insert(former, uid);
+            self.continued_through.entry(former).or_default().insert(provider(after));
         }
         if by == Author::Other {
             known.changed.push_back(Instant::now());
@@ -468,6 +473,8 @@ impl Checks {
             (known.inputs, known.edited) = (inputs, change.before.map(|_| Instant::now()));
         }
         known.is_disturbed |= after.pointer("/spec/rotation/every").is_some();
+        let current = after.pointer("/status/key/sequence").and_then(Value::as_u64);
+        known.current = current.and_then(|current| u32::try_from(current).ok());
         known.overlap = known.overlap.into_iter().chain([overlap(after)]).min();
         let (title, is_deleting) = (known.title(), known.is_deleting);
         if by == Author::Operator
@@ -678,6 +685,7 @@ impl Checks {
             return self.report(Rule::Isolation, format!("the key {} of nobody was revoked", key.id));
         };
         let heir = self.heirs.get(&uid).copied();
+        let is_contested = self.is_contested(uid);
         self.check_custody(uid, key, "revoked");
         let uid = heir.unwrap_or(uid);
         let Some(owner) = self.service_keys.get(&uid) else { return };
@@ -685,6 +693,7 @@ impl Checks {
             return;
         }
         let (title, replaces) = (owner.title(), owner.replaces);
+        let only_marks_name_it = heir.is_some() || owner.current.is_none_or(|current| current < sequence);
         let next = owner.stored.get(&(sequence + 1)).filter(|_| owner.stored.contains_key(&sequence));
         let is_early = next.is_some_and(|next| next.elapsed() + ROUNDING < owner.overlap.unwrap_or_default());
         if is_early && !replaces && !owner.is_disturbed && !self.has_jumped {
@@ -699,9 +708,11 @@ impl Checks {
             .find(|(_, [texts, _])| texts.contains(&key.secret))
             .map(|(place, _)| place.clone());
         let Some((namespace, name)) = holder else { return };
-        // The marks of the Secret are all that a restored ServiceKey knows of its keys.
+        // The marks of the Secret are all that a restored ServiceKey knows of its keys. A crash before the status names
+        // the newest key has the same effect. Other writers can forge the marks, and lose the credentials by that.
         let place = (namespace.clone(), name.clone());
-        if heir.is_some() && self.touched.get(&place).is_some_and(|at| at.elapsed() < REPAIR) {
+        let is_touched = self.touched.get(&place).is_some_and(|at| at.elapsed() < REPAIR);
+        if only_marks_name_it && is_touched || is_contested {
             return;
         }
         if replaces {
@@ -754,10 +765,21 @@ impl Checks {
         self.service_keys.get(&uid).is_some_and(|known| known.is_gone && is_chosen(known))
     }
 
-    /// Whether the keys of this owner may outlive it.
+    /// Whether the keys of this owner may outlive it: a user chose that for it, or for the ServiceKey that was restored
+    /// from it and continues with its keys. That ServiceKey creates keys with the UID of this one.
     #[must_use]
     pub fn may_stay(&self, uid: Uuid) -> bool {
-        self.service_keys.get(&uid).is_some_and(|known| known.retains || known.is_released)
+        let is_chosen =
+            |uid| self.service_keys.get(uid).is_some_and(|known| known.retains || known.is_released);
+        is_chosen(&uid) || self.heirs.get(&uid).is_some_and(is_chosen)
+    }
+
+    /// Whether ServiceKeys of several providers continue with the keys of this former one. A tenant forged that, and has
+    /// a login of its own for the same remote side. With that login the tenant could revoke these keys itself, so the
+    /// operator protects them only from tenants who share a provider.
+    #[must_use]
+    pub fn is_contested(&self, uid: Uuid) -> bool {
+        self.continued_through.get(&uid).is_some_and(|providers| providers.len() > 1)
     }
 }
 
@@ -811,6 +833,13 @@ fn decoded(secret: &Value, is_wanted: impl Fn(&str) -> bool) -> BTreeSet<String>
 pub fn place(object: &Value) -> (String, String) {
     let field = |path| text(object, path).unwrap_or_default().to_owned();
     (field("/metadata/namespace"), field("/metadata/name"))
+}
+
+/// The provider of a ServiceKey: its namespace, which is empty for a ClusterKeyProvider, and its name.
+fn provider(key: &Value) -> (String, String) {
+    let is_shared = text(key, "/spec/providerRef/kind") == Some("ClusterKeyProvider");
+    let namespace = if is_shared { String::new() } else { place(key).0 };
+    (namespace, text(key, "/spec/providerRef/name").unwrap_or_default().to_owned())
 }
 
 /// A text in an object.

@@ -345,7 +345,10 @@ fn settled(world: &World) {
             let what = format!("{title} is ready, and its certificate ended at {end}");
             world.checks().report(Rule::Expiry, what);
         }
-        let was_robbed = owners(key).into_iter().any(|uid| world.checks().was_robbed(uid));
+        let was_robbed = owners(key).into_iter().any(|uid| {
+            let checks = world.checks();
+            checks.was_robbed(uid) || checks.is_contested(uid)
+        });
         if !was_robbed && !holds_living_key(world, key) {
             let what = format!("{title} is ready, and its Secret contains no key that works");
             world.checks().report(Rule::Settles, what);
