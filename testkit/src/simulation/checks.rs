@@ -635,7 +635,8 @@ impl Checks {
         self.check_custody(uid, key, "created");
         let alive = self.alive_numbers(uid);
         let replaced = |other: &SideKey| other.mark == Some((uid, sequence - 1)) && !other.secret.is_empty();
-        let has_replaced = sequence > 1 && self.alive_of(uid).any(replaced);
+        let previous = self.alive_of(uid).find(|other| sequence > 1 && replaced(other));
+        let (has_replaced, has_end) = (previous.is_some(), previous.is_some_and(|key| key.ends.is_some()));
         let heir = self.heirs.get(&uid).and_then(|heir| self.service_keys.get(heir));
         let is_of_heir = heir.is_some_and(KnownServiceKey::is_protected);
         let has_jumped = self.has_jumped;
@@ -647,7 +648,7 @@ impl Checks {
         let is_edited = owner.edited.is_some_and(|edited| edited.elapsed() < UNKNOWN);
         // A key is replaced in time before its certificate ends, and not in its first hour.
         let is_used = |since: &Instant| has_jumped || since.elapsed() + ROUNDING >= SHORTEST_USE;
-        let is_due = key.ends.is_some() && owner.stored.get(&(sequence - 1)).is_some_and(is_used);
+        let is_due = has_end && owner.stored.get(&(sequence - 1)).is_some_and(is_used);
         let is_needless = !owner.is_disturbed
             && !is_due
             && !is_edited
@@ -750,6 +751,12 @@ impl Checks {
     #[must_use]
     pub fn is_from_backup(&self, place: &(String, String)) -> bool {
         self.backups.contains(place)
+    }
+
+    /// Whether another writer ever changed this Secret.
+    #[must_use]
+    pub fn was_touched(&self, secret: &(String, String)) -> bool {
+        self.touched.contains_key(secret)
     }
 
     /// Whether a key of this owner disappeared without a trace.
