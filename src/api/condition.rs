@@ -81,9 +81,9 @@ reasons! {
     /// The Secret contains the new key, and the previous key stays valid for consumers that have not switched yet. The
     /// message says when the operator revokes it. Nothing to do.
     Overlapping,
-    /// Another key is due, and would be the fourth one, because the overlaps of two previous keys are not over. The
-    /// message says when the first overlap ends, and the operator creates the key then. The current key keeps working.
-    /// Wait. If no workload uses the previous keys, set `spec.rotation.overlap` to `0s`: that ends their overlaps.
+    /// Another key is due, but only the three newest keys may exist, and the overlap of an older one is not over. The
+    /// message says when that overlap ends, and the operator creates the key then. The current key keeps working. Wait.
+    /// If no workload uses the previous keys, set `spec.rotation.overlap` to `0s`: that ends their overlaps.
     WaitingForOverlap,
     /// The last rotation returned the same credentials as before: the remote side gives all keys the same ones. So the
     /// operator stops scheduled rotations. It keeps these keys until the ServiceKey is deleted, because revoking one

@@ -1,6 +1,8 @@
 //! The Secret's entries are right: update the status, repair the rest of the Secret, revoke keys that are due, and
 //! rotate on schedule.
 
+use jiff::Timestamp;
+
 use super::{
     Attempted, Flaw, KeyRecord, KubernetesEffect, Loss, LossCause, Observed, PreviousKey, ProviderView,
     Recorded, RemoteEffect, Sequence, Step, Unusable,
@@ -70,7 +72,7 @@ decisions! {
     wait_for_failed_attempt,
     /// Another key would be just as unusable until the ServiceKey or its provider changes.
     wait_for_usable_key,
-    /// At most three keys exist, and consumers may use each of them until its overlap is over.
+    /// Only the three newest keys may exist, and consumers may use each of them until its overlap is over.
     wait_for_overlap,
     else
     /// Nothing is due before the next time in the schedule.
@@ -145,12 +147,17 @@ impl<'a> Intact<'a> {
             && self.unusable_next().is_none()
     }
 
-    /// Whether the next key would be the fourth one, so that the oldest one has to be revoked before.
-    fn is_crowded(&self) -> bool {
-        self.needs_next() && self.observed.recorded.previous.len() > 1
+    /// The replaced keys that have to be gone before the next key is created.
+    fn in_the_way(&self) -> impl Iterator<Item = &'a PreviousKey> {
+        let current = self.key.sequence;
+        self.observed.recorded.previous.iter().filter(move |previous| previous.is_in_the_way(current))
     }
 
-    /// Whether the next key can wait for the overlap of the oldest one: the current key works, and the user has not set
+    fn is_crowded(&self) -> bool {
+        self.needs_next() && self.in_the_way().next().is_some()
+    }
+
+    /// Whether the next key can wait for the overlap of an older one: the current key works, and the user has not set
     /// the overlap to zero since.
     fn can_wait_for_overlap(&self) -> bool {
         let Self { observed, key } = self;
@@ -158,12 +165,18 @@ impl<'a> Intact<'a> {
         has_overlap && !self.is_gone() && key.expired(observed.now).is_none()
     }
 
+    /// Until when a key that is in the way stays: its overlap ends, and no request can create it again.
+    fn stays_until(&self, previous: &PreviousKey) -> Option<Timestamp> {
+        let overlap = previous.revoke_at.filter(|_| self.can_wait_for_overlap());
+        overlap.max(late_until(self.observed, previous.sequence))
+    }
+
     /// The replaced key that is due to be revoked.
     fn replaced(&self) -> Option<Sequence> {
-        let is_crowded = self.is_crowded();
+        let needs_next = self.needs_next();
         let is_due = |previous: &&PreviousKey| {
             let can_wait = previous.revoke_at.is_some() && self.can_wait_for_overlap();
-            let is_in_the_way = is_crowded && !can_wait;
+            let is_in_the_way = needs_next && previous.is_in_the_way(self.key.sequence) && !can_wait;
             self.is_final(previous.sequence) && (is_in_the_way || is_over(previous, self.observed))
         };
         self.observed.recorded.previous.iter().find(is_due).map(|previous| previous.sequence)
@@ -389,10 +402,10 @@ fn wait_for_usable_key(intact: &Intact<'_>) -> Option<Step> {
 
 fn wait_for_overlap(intact: &Intact<'_>) -> Option<Step> {
     let Intact { observed, key } = intact;
-    let ends = |previous: &PreviousKey| Some((previous.revoke_at?, previous.sequence));
-    let (until, first) = observed.recorded.previous.iter().filter_map(ends).min()?;
-    let is_blocked = intact.is_crowded() && until > observed.now;
-    is_blocked.then(|| Step::Wait(report::waits_for_overlap(observed, key, first, until)))
+    let ends = |previous: &PreviousKey| Some((intact.stays_until(previous)?, previous.sequence));
+    let (until, last) = intact.in_the_way().filter_map(ends).max()?;
+    let is_blocked = intact.needs_next() && until > observed.now;
+    is_blocked.then(|| Step::Wait(report::waits_for_overlap(observed, key, last, until)))
 }
 
 fn wait_until_due(Intact { observed, key }: &Intact<'_>) -> Step {

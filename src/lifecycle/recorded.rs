@@ -64,6 +64,17 @@ pub struct PreviousKey {
     pub plan_ids: Option<PlanIds>,
 }
 
+impl PreviousKey {
+    /// Whether this key has to be gone before the operator creates the next key after `current`.
+    ///
+    /// Overlaps may end in any order, because users change them, and a key may be lost before older ones are revoked.
+    /// So it is not enough to count the keys: only the three newest ones may exist. A record that was lost, or is older
+    /// than the Secret, can then derive them from the number of the current key ([`Recorded::skipped`]).
+    pub(super) fn is_in_the_way(&self, current: Sequence) -> bool {
+        self.sequence.next() != current
+    }
+}
+
 /// The part of the ServiceKey's status that later decisions depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Recorded {
@@ -135,7 +146,7 @@ impl Recorded {
     }
 }
 
-/// The number of replaced keys that may still exist. The operator revokes the oldest one before it creates another key.
+/// The number of replaced keys that may still exist: the ones right before the current key.
 const MOST_REPLACED: u32 = 2;
 
 impl Recorded {
@@ -182,7 +193,7 @@ impl Recorded {
         {
             twin.revoke_at = None;
         }
-        // The operator revokes the oldest key before it creates another one, so these are gone already.
+        // The operator revokes older keys before it creates another one, so these are gone already.
         let surplus = recorded.previous.len().saturating_sub(MOST_REPLACED as usize);
         for gone in &mut recorded.previous[..surplus] {
             gone.revoke_at = gone.revoke_at.map(|time| time.min(full_second(*now)));
@@ -190,7 +201,8 @@ impl Recorded {
         recorded
     }
 
-    /// The keys before the one of this number that an older record lacks. There were never more than two.
+    /// The keys before the one of this number that an older record lacks. All keys before these two were gone when the
+    /// current key was created ([`PreviousKey::is_in_the_way`]).
     #[must_use]
     pub fn skipped(&self, current: Sequence) -> Vec<Sequence> {
         let previous = self.previous.iter().map(|key| key.sequence);

@@ -128,7 +128,7 @@ pub(super) fn rotation_blocked(observed: &Observed, key: &KeyRecord, unusable: &
     Wait::new(earliest(next.into_iter().chain(unusable.retry_at()).chain(next_expiry(observed, key))), report)
 }
 
-/// The next key would be the fourth one, so it waits until the overlap of a previous one is over.
+/// Only the three newest keys may exist, so the next one waits until the overlap of an older one is over.
 pub(super) fn waits_for_overlap(
     observed: &Observed,
     key: &KeyRecord,
@@ -138,8 +138,8 @@ pub(super) fn waits_for_overlap(
     let problem = Problem {
         reason: Reason::WaitingForOverlap,
         message: format!(
-            "at most three keys exist; the next one is created when the overlap of key {previous} is over, at {until}; \
-             to end it now, set `spec.rotation.overlap` to `0s`"
+            "only the three newest keys may exist; the next one is created after key {previous} is revoked, at {until}; \
+             to end its overlap now, set `spec.rotation.overlap` to `0s`"
         ),
     };
     wait_with_key(observed, key, blocked(observed, key, problem), until)

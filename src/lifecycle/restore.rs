@@ -66,7 +66,7 @@ decisions! {
     rehearse_secret_of_next_key,
     /// A request for the oldest key may still take effect. The last revocation comes after that time.
     wait_for_late_oldest_key,
-    /// At most three keys of one ServiceKey exist, so the operator revokes the oldest before it creates another one.
+    /// Only the three newest keys may exist, so the operator revokes the oldest before it creates another one.
     revoke_oldest_key,
     /// The oldest key is gone, so the status need not name it any more.
     forget_oldest_key,
@@ -270,8 +270,8 @@ fn rehearse_secret_of_next_key(observed: &Observed) -> Option<Step> {
 
 /// The key to revoke before another one is created, and the record meanwhile.
 fn oldest_key(observed: &Observed) -> Option<(Sequence, Recorded)> {
-    let (_, recorded) = replacement(observed)?;
-    let oldest = recorded.previous.first().filter(|_| recorded.previous.len() > 1)?.sequence;
+    let (key, recorded) = replacement(observed)?;
+    let oldest = recorded.previous.iter().find(|previous| previous.is_in_the_way(key.sequence))?.sequence;
     Some((oldest, recorded))
 }
 

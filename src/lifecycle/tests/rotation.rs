@@ -428,6 +428,53 @@ fn a_fourth_key_waits_for_the_overlap_of_the_oldest() {
     assert_eq!(recorded(decide(&observed)).attempt(), Sequence::new(4));
 }
 
+/// The user shortened the overlap between two rotations, so the second key is gone before the first one. If the status
+/// is lost after another rotation, nothing names the first key any more.
+#[test]
+fn the_next_key_waits_for_the_overlap_of_a_key_before_the_previous_one() {
+    let mut observed = requested_a_fourth();
+    observed.recorded.previous.truncate(1);
+    let wait = rest(&observed);
+    assert_eq!(wait.requeue, Requeue::At(at(60)));
+    assert_eq!(wait.report.rotating.unwrap().reason, Reason::WaitingForOverlap);
+
+    observed.now = at(60);
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
+}
+
+/// Overlaps end in any order. The number of a new key shows which other keys may exist, even if the status is lost.
+#[rstest]
+fn a_lost_status_follows_from_the_number_of_the_newest_key(
+    #[values(1, 60, 240)] first: u64,
+    #[values(1, 60, 240)] second: u64,
+    #[values(0, 90, 300)] later: u64,
+) {
+    let mut observed = holding(key("now"));
+    for (inputs, overlap) in [("second", first), ("third", second), ("fourth", 1)] {
+        observed.desired.inputs = inputs.into();
+        observed.desired.rotation.overlap = Duration::from_secs(overlap);
+        while observed.recorded.operation.is_none() {
+            match decide(&observed) {
+                Step::Apply(KubernetesEffect::Record(report)) => observed.recorded = report.recorded,
+                Step::Execute(RemoteEffect::Unbind(sequence)) => {
+                    observed.run.learn(Answer::Revoked(sequence, observed.now));
+                }
+                Step::Wait(Wait { requeue: Requeue::At(time), .. }) => observed.now = time,
+                step => panic!("{step:?}"),
+            }
+        }
+        let sequence = observed.recorded.attempt().unwrap();
+        let alive = observed.recorded.sequences();
+        let derived = Recorded::default().skipped(sequence);
+        assert!(alive.iter().all(|key| *key == sequence || derived.contains(key)), "{alive:?}");
+
+        let next = KeyRecord { sequence, created_at: observed.now, ..key(inputs) };
+        observed.recorded = observed.recorded.advanced_to(&next, &observed);
+        observed.secret = SecretView::Intact { key: next, previous: None, flaw: None };
+        observed.now = observed.now.checked_add(Duration::from_secs(later)).unwrap();
+    }
+}
+
 #[rstest]
 #[case::the_current_key_is_gone(|observed: &mut Observed| {
     observed.recorded.loss = Some(Loss { since: now(), cause: LossCause::Lost });
@@ -444,6 +491,17 @@ fn a_key_that_is_needed_at_once_ends_the_overlap_of_the_oldest(#[case] change: f
     let mut observed = requested_a_fourth();
     observed.now = at(2);
     change(&mut observed);
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
+}
+
+/// Otherwise that request could create it again while three others exist.
+#[test]
+fn a_key_that_is_needed_at_once_waits_for_a_late_request_for_the_oldest() {
+    let mut observed = requested_a_fourth();
+    observed.desired.rotation.overlap = Duration::ZERO;
+    observed.recorded.previous[0].late_until = Some(at(30));
+    assert_eq!(rest(&observed).requeue, Requeue::At(at(30)));
+    observed.now = at(30);
     assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
 }
 
@@ -469,9 +527,9 @@ fn a_failed_revocation_and_a_failed_rotation_wait_together() {
         Answer::Failed(Failure { attempted, class, message, retry_after: None })
     };
     let mut observed = requested_a_fourth();
-    observed.recorded.previous.truncate(1);
-    observed.now = at(60);
-    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
+    observed.recorded.previous.remove(0);
+    observed.now = at(120);
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST.next())));
     observed.run.learn(failed(Attempted::Revoke));
     observed.recorded = recorded(decide(&observed));
     assert!(matches!(decide(&observed), Step::Execute(RemoteEffect::Bind { .. })));

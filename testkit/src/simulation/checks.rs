@@ -355,7 +355,8 @@ impl Checks {
     /// Sees a write of the operator to the API server when it is sent: the namespace and the name of the object.
     pub fn wrote(&mut self, place: (String, String)) {
         let title = format!("{}/{}", place.0, place.1);
-        if let Some(count) = self.budgets.write_about(place) {
+        let is_contested = self.touched.get(&place).is_some_and(|at| at.elapsed() <= HOUR);
+        if let Some(count) = self.budgets.write_about(place, is_contested) {
             self.report(Rule::WriteBudget, format!("{count} writes about {title} within an hour"));
         }
     }
@@ -639,6 +640,8 @@ impl Checks {
         let (has_replaced, has_end) = (previous.is_some(), previous.is_some_and(|key| key.ends.is_some()));
         let heir = self.heirs.get(&uid).and_then(|heir| self.service_keys.get(heir));
         let is_of_heir = heir.is_some_and(KnownServiceKey::is_protected);
+        // The ids of keys stay those of the former ServiceKey. Users change the one that continues with them.
+        let changed_heir = heir.map_or(0, |heir| heir.changed.iter().filter(|at| at.elapsed() <= HOUR).count());
         let has_jumped = self.has_jumped;
         let Some(owner) = self.service_keys.get_mut(&uid) else {
             return self
@@ -658,7 +661,7 @@ impl Checks {
         owner.created_from.insert(sequence, inputs);
         let lately = count_within(&mut owner.created, HOUR);
         forget_older(&mut owner.changed, HOUR);
-        let most = MOST_CREATED + 2 * owner.changed.len();
+        let most = MOST_CREATED + 2 * (owner.changed.len() + changed_heir);
         // The operator does not wait for a late key that the user keeps.
         owner.has_late_key |= owner.is_gone && !is_of_heir;
         let may_stay = owner.is_released || owner.is_gone && owner.retains;
