@@ -166,7 +166,12 @@ pub(super) fn lost(observed: &Observed) -> Option<(Sequence, Timestamp)> {
     let abandoned = known_operation(observed)
         .filter(|known| stops_waiting(observed, known))
         .map(|known| (known.sequence, full_second(observed.now)));
-    let (sequence, since) = observed.run.lost.or(exhausted).or(abandoned)?;
+    // The remote side may have lost the key after it had created it. It may also show a new key a while later.
+    let unshown = observed.run.completed.as_ref();
+    let unshown = unshown
+        .filter(|work| work.ends <= observed.now && observed.run.absent.contains(&work.sequence))
+        .map(|work| (work.sequence, full_second(work.ends)));
+    let (sequence, since) = observed.run.lost.or(exhausted).or(abandoned).or(unshown)?;
     // If the outcome becomes unknown again later, this process remembers the time. A later process assumes the worst
     // case (`grace.unknown_until`).
     let known = observed.recorded.operation_on(sequence).is_some_and(Operation::has_unknown_outcome);

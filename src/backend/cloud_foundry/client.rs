@@ -118,6 +118,7 @@ impl CloudFoundry {
     /// # Errors
     /// Any failure that prevents the creation of keys.
     pub(crate) async fn check(&self) -> Result<(), BackendError> {
+        self.pending.remove_unpolled();
         self.session.check(&self.http).await?;
         self.instances.check_space(self.api()).await
     }

@@ -60,6 +60,9 @@ const SPACING_OF_TURNS: Duration = Duration::from_millis(100);
 const MOST_WITH_TURNS: usize = 1000;
 /// How long a deletion blocks others without being polled. Its ServiceKey may no longer exist.
 const LONGEST_SILENCE: Duration = Duration::from_secs(120);
+/// How long an operation is remembered without being polled. Polls are less frequent only after failures, and then the
+/// state is looked up again.
+const LONGEST_WITHOUT_POLL: Duration = LONGEST_PAUSE_OF_JOBS;
 /// How many lists the operator requests until one started after the operation.
 const ATTEMPTS: usize = 3;
 
@@ -296,6 +299,18 @@ impl PendingOperations {
     pub(super) fn remove(&self, identity: Identity) {
         let mut entries = self.entries();
         entries.remove(&identity);
+        let is_empty = entries.is_empty();
+        drop(entries);
+        if is_empty {
+            self.listing.clear();
+        }
+    }
+
+    /// Removes the operations that are not polled any more. Their ServiceKey may be gone, although the operation has not
+    /// ended: its user keeps the key, or gave it up.
+    pub(super) fn remove_unpolled(&self) {
+        let mut entries = self.entries();
+        entries.retain(|_, entry| entry.asked.elapsed() < LONGEST_WITHOUT_POLL);
         let is_empty = entries.is_empty();
         drop(entries);
         if is_empty {
@@ -968,6 +983,21 @@ pub(super) mod tests {
         assert!(watch.take_turn(&two).is_err());
         advance(LONGEST_SILENCE / 2).await;
         assert!(watch.take_turn(&two).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_operation_that_nobody_asks_about_is_forgotten() {
+        let watch = PendingOperations::new();
+        let [abandoned, polled] = [1, 2].map(request);
+        watch.start(&abandoned, RemoteOperation::Unbind);
+        watch.start(&polled, RemoteOperation::Bind);
+        advance(LONGEST_WITHOUT_POLL - Duration::from_secs(1)).await;
+        watch.remove_unpolled();
+        assert_eq!(watch.len(), 2);
+        watch.since(&polled, RemoteOperation::Bind);
+        advance(Duration::from_secs(1)).await;
+        watch.remove_unpolled();
+        assert_eq!(watch.entries().keys().collect::<Vec<_>>(), [&polled.identity]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod auth_secret_watch;
 mod deleted_logins;
+mod deletions;
 mod events;
 mod kind;
 mod load;
@@ -254,8 +255,12 @@ impl<K: Provider> ProviderContext<K> {
         let has_deleted_login = DeletedLogins::new(&holding.logins, now).next_look().is_some();
         // Also set first: the first list of ServiceKeys may not have arrived yet.
         self.shared.providers.events.set_waiting(id, deleting || has_deleted_login);
-        let revoking =
+        let is_deletion_cached =
             self.shared.namespaces.is_deleted(&namespace) || self.shared.index.has_deleting_keys(id);
+        let revoking = is_deletion_cached
+            || !deleting
+                && holding.has_overdue_secret(now)
+                && deletions::are_under_way(&self.shared, cached, &namespace).await?;
         let usage = ProviderUsage { used: !users.is_empty(), revoking, now };
         let orphans = orphans::among(&self.shared, &namespace, holding.finalizers_of_others()).await?;
         holding.note_orphans(orphans);

@@ -90,6 +90,12 @@ where
         Self { api, next: Some(ListParams::default().limit(PAGE_SIZE)) }
     }
 
+    /// Only the object of this name, if it exists.
+    pub(super) fn of_name(api: Api<K>, name: &str) -> Self {
+        let fields = format!("metadata.name={name}");
+        Self { api, next: Some(ListParams::default().limit(PAGE_SIZE).fields(&fields)) }
+    }
+
     /// The next page; `None` after the last one.
     ///
     /// # Errors

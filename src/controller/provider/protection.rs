@@ -18,7 +18,9 @@ use crate::{
         error::{Error, bounded},
         finalizer,
     },
-    lifecycle::{ProtectedSecret, ProtectionStep, ProtectionView, next_protection_step},
+    lifecycle::{
+        LONGEST_UNEXPLAINED_PROTECTION, ProtectedSecret, ProtectionStep, ProtectionView, next_protection_step,
+    },
 };
 
 /// Limit of steps in one reconcile. A provider names at most a handful of Secrets.
@@ -88,6 +90,15 @@ impl<K: Provider> ProtectedProvider<K> {
 
     fn metadata(&self) -> impl Iterator<Item = (&str, &ObjectMeta)> {
         self.logins.metadata().chain(self.former.iter().map(|(name, meta)| (name.as_str(), meta)))
+    }
+
+    /// Whether a Secret was deleted so long ago that a finalizer keeps it only if another deletion explains its own.
+    pub(super) fn has_overdue_secret(&self, now: Timestamp) -> bool {
+        self.metadata().any(|(_, meta)| {
+            let deleted_at = meta.deletion_timestamp.as_ref();
+            orphans::login_finalizers(meta).next().is_some()
+                && deleted_at.is_some_and(|at| now.duration_since(at.0) >= LONGEST_UNEXPLAINED_PROTECTION)
+        })
     }
 
     /// Adds the finalizers that are needed, and removes the others.

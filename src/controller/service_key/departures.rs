@@ -120,9 +120,10 @@ impl Departures {
         }
     }
 
-    /// Whether keys that were created for the ServiceKey of this UID may be revoked here.
-    pub(super) fn is_leaving(&self, uid: Uuid) -> bool {
-        self.leaving.0.lock().contains_key(&uid)
+    /// The number of revocations here of keys that were created for the ServiceKey of this UID, started or about to
+    /// start.
+    pub(super) fn revocations_of(&self, uid: Uuid) -> usize {
+        self.leaving.0.lock().get(&uid).copied().unwrap_or_default()
     }
 
     /// The number of UIDs whose keys may be revoked here.

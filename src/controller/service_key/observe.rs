@@ -203,8 +203,10 @@ fn obstacle_to_inheritance(reconciler: &Reconciler<'_>, uids: &[Uuid]) -> Result
     let Some(heir) = heir(key) else { return Err(Error::Malformed("metadata.creationTimestamp")) };
     let mut is_former_alive = false;
     for uid in uids {
-        // The keys of a ServiceKey that is gone may still be in revocation.
-        let is_leaving = context.departures.is_leaving(*uid);
+        // The keys of a ServiceKey that is gone may still be in revocation. One of these revocations may be that of the
+        // ServiceKey at hand, which must not wait for itself.
+        let own = usize::from(reconciler.vanished && reconciler.goes_on_with(*uid));
+        let is_leaving = context.departures.revocations_of(*uid) > own;
         is_former_alive |= is_leaving || index.has_service_key(*uid).ok_or(Error::Outdated)?;
     }
     let denied = reconciler.allowance().restore_denied();

@@ -67,6 +67,30 @@ fn a_revocation_of_a_key_that_may_be_created_again_is_recorded_first() {
     assert_eq!(rest(&observed).requeue, Requeue::At(at(60)));
 }
 
+/// A broker reports the end of the operation, and then loses the key.
+#[test]
+fn a_key_that_the_remote_side_never_returns_is_revoked_and_created_again() {
+    let mut observed = at_work();
+    let Step::Execute(RemoteEffect::Poll(work)) = decide(&observed) else {
+        panic!("{:?}", decide(&observed))
+    };
+    observed.run.learn(Answer::Completed(work.clone()));
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Fetch(Sequence::FIRST)));
+    observed.run.learn(Answer::Absent(Sequence::FIRST));
+    assert_eq!(rest(&observed).report.ready.reason, Reason::UnexpectedAnswer, "it may be returned later");
+    observed.now = work.ends;
+    observed.recorded = recorded(decide(&observed));
+    assert!(matches!(decide(&observed), Step::Wait(_)));
+
+    observed.run = RunState::default();
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(Sequence::FIRST)));
+    observed.run.learn(Answer::Revoked(Sequence::FIRST, observed.now));
+    assert_eq!(
+        decide(&observed),
+        Step::Execute(RemoteEffect::Bind { sequence: Sequence::FIRST, predecessor: None })
+    );
+}
+
 fn unheard(observed: &mut Observed, class: ErrorClass) {
     observed.run.learn(Answer::PollFailed { class, message: "400".to_owned(), retry_after: None });
 }

@@ -174,6 +174,8 @@ impl Actors {
     /// Ends the trouble and corrects what only users can correct. ServiceKeys stay as they are, but rotate no more.
     pub fn make_peace(&mut self) {
         self.tasks.abort_all();
+        // An idle process has few effects, so a crash could also happen hours later.
+        self.processes.lock().iter().for_each(Process::survive);
         self.world.end_trouble();
         self.world.clock.correct();
         self.world.checks().refuse_secrets(false);

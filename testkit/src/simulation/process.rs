@@ -64,6 +64,11 @@ impl Process {
         }
     }
 
+    /// Lets no crash happen that is due after further effects.
+    pub fn survive(&self) {
+        self.0.life.lock().crash_in = None;
+    }
+
     /// Ends the process. Nothing that it does afterwards has an effect, and no answer reaches it.
     pub fn end(&self) {
         self.0.life.lock().has_ended = true;

@@ -41,6 +41,8 @@ pub const SYSTEM: &str = "servicekeys-system";
 pub struct WorldClock {
     began: Instant,
     ahead: Arc<AtomicI64>,
+    /// The most that it was ahead until now.
+    most_ahead: Arc<AtomicI64>,
 }
 
 impl Default for WorldClock {
@@ -51,7 +53,7 @@ impl Default for WorldClock {
 
 impl WorldClock {
     fn start() -> Self {
-        Self { began: Instant::now(), ahead: Arc::default() }
+        Self { began: Instant::now(), ahead: Arc::default(), most_ahead: Arc::default() }
     }
 
     /// The current time.
@@ -69,7 +71,15 @@ impl WorldClock {
 
     /// Lets the clock jump.
     pub fn jump(&self, seconds: i64) {
-        self.ahead.fetch_add(seconds, Ordering::SeqCst);
+        let before = self.ahead.fetch_add(seconds, Ordering::SeqCst);
+        self.most_ahead.fetch_max(before + seconds, Ordering::SeqCst);
+    }
+
+    /// How much later than planned a time comes that was set while the clock was ahead.
+    #[must_use]
+    pub fn delay(&self) -> Duration {
+        let delay = self.most_ahead.load(Ordering::SeqCst) - self.ahead.load(Ordering::SeqCst);
+        Duration::from_secs(u64::try_from(delay).unwrap_or_default())
     }
 }
 

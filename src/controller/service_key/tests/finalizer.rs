@@ -120,6 +120,22 @@ async fn a_service_key_whose_finalizer_a_user_removed_is_handed_over() {
     assert!(scene.was_handed_over());
 }
 
+/// The keys of a restored ServiceKey are also those of the former one, whose UID counts as being revoked meanwhile.
+#[tokio::test]
+async fn the_keys_of_a_restored_service_key_are_revoked_after_a_user_removed_its_finalizer() {
+    let mut scene = scene(service_key().finalized().with_key(1)).await;
+    scene.another_writer_edits_the_key(|key| {
+        key["status"]["formerUid"] = json!("0c1d2e3f-0000-4000-8000-00000000000b");
+    });
+    scene.context.wait_ready().await;
+    scene.api.remove_key();
+    scene.cache_catches_up();
+    scene.expect(look_up_secret(), works());
+    scene.clean_up().await;
+    assert_eq!(scene.broker.calls(), ["DELETE binding"]);
+    assert_eq!(scene.context.departures.len(), 0);
+}
+
 /// The watch shows the end of the ServiceKey while a reconcile waits for the broker. The reconcile then reserves the
 /// Secret's name once more, and releases it when it ends.
 #[tokio::test]
