@@ -220,6 +220,8 @@ struct KnownServiceKey {
     inputs: Value,
     edited: Option<Instant>,
     created_from: BTreeMap<u32, Value>,
+    /// When each key was created.
+    began: BTreeMap<u32, Instant>,
     /// Keys are replaced by age, or somebody else touched a key or the Secret.
     is_disturbed: bool,
     /// The shortest overlap that the user ever wanted.
@@ -641,7 +643,8 @@ impl Checks {
         let heir = self.heirs.get(&uid).and_then(|heir| self.service_keys.get(heir));
         let is_of_heir = heir.is_some_and(KnownServiceKey::is_protected);
         // The ids of keys stay those of the former ServiceKey. Users change the one that continues with them.
-        let changed_heir = heir.map_or(0, |heir| heir.changed.iter().filter(|at| at.elapsed() <= HOUR).count());
+        let changed_heir =
+            heir.map_or(0, |heir| heir.changed.iter().filter(|at| at.elapsed() <= HOUR).count());
         let has_jumped = self.has_jumped;
         let Some(owner) = self.service_keys.get_mut(&uid) else {
             return self
@@ -651,7 +654,8 @@ impl Checks {
         let is_edited = owner.edited.is_some_and(|edited| edited.elapsed() < UNKNOWN);
         // A key is replaced in time before its certificate ends, and not in its first hour.
         let is_used = |since: &Instant| has_jumped || since.elapsed() + ROUNDING >= SHORTEST_USE;
-        let is_due = has_end && owner.stored.get(&(sequence - 1)).is_some_and(is_used);
+        let is_due = has_end && owner.began.get(&(sequence - 1)).is_some_and(is_used);
+        owner.began.insert(sequence, Instant::now());
         let is_needless = !owner.is_disturbed
             && !is_due
             && !is_edited
