@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::Method;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use servicekey_operator::api::marks::MANAGED_BY_LABEL;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
@@ -208,6 +209,18 @@ impl Actors {
                     self.send(Method::DELETE, &foreign, None);
                 }
             }
+        }
+    }
+
+    /// Removes a label from each Secret of the operator. Nothing else wakes the ServiceKeys.
+    pub fn remove_labels(&self) {
+        for object in self.world.cluster.objects("secrets").iter().filter(|secret| checks::is_managed(secret))
+        {
+            let (namespace, name) = checks::place(object);
+            self.merge(
+                &secret(&namespace, &name),
+                &json!({"metadata": {"labels": {MANAGED_BY_LABEL: null}}}),
+            );
         }
     }
 

@@ -48,9 +48,11 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(600);
 const EVICTION: Duration = Duration::from_secs(400);
 /// How many of 100 runs compare the operator's memory with that of a new process.
 const COMPARED: u32 = 25;
+/// How many of 100 runs change the Secrets once more after the trouble.
+const EDITED: u32 = 50;
 /// Separates the chance of deceptions from all other chance.
 const DECEPTION: u64 = 0x5eed_dece_9710_0000;
-/// Separates the chance of certificates from all other chance.
+/// Separates the chance of certificates and of late edits from all other chance.
 const CERTIFICATES: u64 = 0x5eed_ce27_0000_0000;
 /// The life of a certificate while the actors are busy. A key is replaced an hour after it was created, for half an hour
 /// before its certificate ends.
@@ -176,6 +178,9 @@ async fn simulate(settings: &Settings) -> Result<Outcome, String> {
             actors.make_peace();
         }
         have_left(&world, &leaving);
+        if certificates.percent(EDITED) {
+            actors.remove_labels();
+        }
         // The overlap of a key that was replaced while the clock was ahead lasts longer by as much.
         sleep(SETTLING / 2 + world.clock.delay()).await;
         settled(&world);
@@ -342,6 +347,10 @@ fn settled(world: &World) {
             world.checks().report(Rule::Settles, format!("{title} is not ready: {}", ready(key)));
             continue;
         }
+        if !has_labels(world, key) {
+            let what = format!("{title} is ready, and its Secret was not repaired");
+            world.checks().report(Rule::Settles, what);
+        }
         // The status of a restored ServiceKey is lost, so the marks in its Secret say when its key ends. Whoever forges
         // them can hide that.
         let may_be_forged = owners(key).len() > 1 && world.checks().was_touched(&place(key));
@@ -412,6 +421,13 @@ fn rested(world: &World, calm: Happenings) {
 fn owners(key: &Value) -> Vec<Uuid> {
     let uids = ["/metadata/uid", "/status/formerUid"];
     uids.iter().filter_map(|path| text(key, path)?.parse().ok()).collect()
+}
+
+/// Whether the Secret of a ServiceKey has the operator's labels.
+fn has_labels(world: &World, key: &Value) -> bool {
+    let (namespace, name) = place(key);
+    let secret = world.cluster.object("secrets", Some(&namespace), &name);
+    secret.is_none_or(|secret| is_managed(&secret))
 }
 
 fn holds_living_key(world: &World, key: &Value) -> bool {
