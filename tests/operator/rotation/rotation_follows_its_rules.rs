@@ -53,7 +53,7 @@ impl Stage {
         assert_eq!(condition(&key, "Ready"), Some("True"));
         assert_eq!(reason(&key, "Reconciling"), Some(Reason::WaitingForOverlap.as_str()));
         let said = message(&key, "Rotating");
-        assert!(said.contains("when the overlap of key 1 is over, at "), "{said}");
+        assert!(said.contains("created after key 1 is revoked, at "), "{said}");
         assert!(done_with(MOST_KEYS, 1)(&key), "every key stays for its overlap");
 
         self.change_key(NAME, json!({"rotation": {"overlap": "0s"}})).await;
