@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use rstest::rstest;
 use serde_json::json;
-use servicekey_operator::api::{ExpiryOriginKind, KeyStatus, Reason, ServiceKey};
-use testkit::broker::{CredentialsRecipe, Fault, Route, StatusCode};
+use servicekey_operator::api::{ExpiryOriginKind, KeyStatus, ServiceKey};
+use testkit::broker::CredentialsRecipe;
 
 use crate::support::{
     conditions::Reports,
@@ -114,17 +114,5 @@ async fn a_key_with_an_expired_certificate_is_not_ready_until_the_next_one_is_th
         CredentialsRecipe::postgresql().with_certificate(|number| if number == 1 { 24 * HOUR } else { WEEK });
     let broker = testkit::broker::FakeBroker::builder().credentials(recipe).start().await.unwrap();
     let stage = Stage::set_with(broker).await;
-    let time = Time::default();
-    let _operator = stage.start_operator_by(time.clock()).await;
-    stage.create_rotating(json!({"overlap": "0s"})).await;
-
-    stage.broker.inject(
-        Fault::Status(StatusCode::BAD_REQUEST, json!({"description": "later"})).on(Route::Bind).times(2),
-    );
-    time.leap(SignedDuration::from_hours(25));
-    let key = stage.wait_key(NAME, Reason::KeyExpired).await;
-    key.says("according to the certificate at `/certificate`");
-    assert_eq!(condition(&key, "Ready"), Some("False"));
-    stage.wait_settled_with(2).await;
-    stage.delete_and_leave_nothing(NAME).await;
+    stage.outlive_the_first_key("according to the certificate at `/certificate`").await;
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use servicekey_operator::api::{Reason, ServiceKey};
-use testkit::broker::{BindingMetadata, Builder, CredentialsRecipe, FakeBroker, Fault, Route, StatusCode};
+use servicekey_operator::api::ServiceKey;
+use testkit::broker::{BindingMetadata, Builder, CredentialsRecipe, FakeBroker, Route};
 
 use crate::support::{
     conditions::Reports,
@@ -152,17 +152,5 @@ async fn a_key_that_has_expired_is_not_ready_until_the_next_one_is_there() {
         renew_before: None,
     };
     let stage = Stage::set_with(ending(ends).start().await.unwrap()).await;
-    let time = Time::default();
-    let _operator = stage.start_operator_by(time.clock()).await;
-    stage.create_rotating(json!({"overlap": "0s"})).await;
-
-    stage.broker.inject(
-        Fault::Status(StatusCode::BAD_REQUEST, json!({"description": "later"})).on(Route::Bind).times(2),
-    );
-    time.leap(SignedDuration::from_hours(25));
-    let key = stage.wait_key(NAME, Reason::KeyExpired).await;
-    key.says("key 1 expired at ");
-    assert_eq!(condition(&key, "Ready"), Some("False"));
-    stage.wait_settled_with(2).await;
-    stage.delete_and_leave_nothing(NAME).await;
+    stage.outlive_the_first_key("key 1 expired at ").await;
 }

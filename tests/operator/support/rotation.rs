@@ -1,11 +1,16 @@
 //! Rotations of one key: request them, and wait for their end.
 
+use jiff::SignedDuration;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use servicekey_operator::api::ServiceKey;
-use testkit::broker::Route;
+use servicekey_operator::api::{Reason, ServiceKey};
+use testkit::broker::{Fault, Route, StatusCode};
 
-use super::stage::{Stage, condition, wait};
+use super::{
+    conditions::Reports,
+    stage::{Stage, condition, wait},
+    time::Time,
+};
 
 const NAME: &str = "monitoring-creds";
 
@@ -37,6 +42,24 @@ impl Stage {
         manifest["spec"]["rotation"] = rotation;
         self.create::<ServiceKey>(manifest).await;
         self.wait_ready_with_the_only_key(NAME).await
+    }
+
+    /// Creates a ServiceKey whose first key expires within a day. A day later, the broker refuses two binds. Fails unless
+    /// the ServiceKey is not ready until the next key is there, and `Ready` says `words`.
+    pub async fn outlive_the_first_key(&self, words: &str) {
+        let time = Time::default();
+        let _operator = self.start_operator_by(time.clock()).await;
+        self.create_rotating(json!({"overlap": "0s"})).await;
+
+        self.broker.inject(
+            Fault::Status(StatusCode::BAD_REQUEST, json!({"description": "later"})).on(Route::Bind).times(2),
+        );
+        time.leap(SignedDuration::from_hours(25));
+        let key = self.wait_key(NAME, Reason::KeyExpired).await;
+        key.says(words);
+        assert_eq!(condition(&key, "Ready"), Some("False"));
+        self.wait_settled_with(2).await;
+        self.delete_and_leave_nothing(NAME).await;
     }
 
     pub fn binds_and_unbinds(&self) -> Vec<Route> {
