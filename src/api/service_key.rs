@@ -278,8 +278,9 @@ pub struct Rotation {
     #[serde(default)]
     pub strategy: RotationStrategy,
 
-    /// What in the credentials limits the life of a key, in addition to the expiry that the remote side says. The
-    /// operator replaces the key in time. Changes apply to the next key. Default: certificates.
+    /// The parts of the credentials that limit the life of a key, in addition to the expiry that the remote side
+    /// reports. The operator replaces the key before the first of them ends. A change applies to the next key. Default:
+    /// certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiry: Option<ExpiryDetection>,
 

@@ -104,9 +104,9 @@ fn by_expiry(rotation: &RotationPolicy, key: &KeyRecord, has_windows: bool) -> O
     if is_told && key.renewal().is_some_and(|renew| renew < *end) {
         return None;
     }
-    let life = Duration::try_from(end.duration_since(key.created_at)).unwrap_or_default();
+    let half = part_of_life(key, *end, 2, Duration::MAX);
     let earlier_by = |part: Duration| {
-        not_before(key, shortest_use(source), before(*end, rotation.overlap.max(part).min(life / 2))?)
+        not_before(key, shortest_use(source), before(*end, rotation.overlap.max(part).min(half))?)
     };
     let urgent = earlier_by(part_of_life(key, *end, TENTH, DAY))?;
     let is_early = has_windows || !is_told;

@@ -1,8 +1,8 @@
 //! The ends of X.509 certificates (RFC 5280) in PEM (RFC 7468).
 //!
-//! Only a certificate with which the consumer identifies itself counts: one that is no authority, and whose private key
-//! is in the credentials too. Bundles of authorities, by which the consumer verifies the service, often contain expired
-//! ones, and a certificate without a private key belongs to somebody else.
+//! Only the consumer's own certificates count: the consumer identifies itself with them, so their private keys are in the
+//! credentials too. Certificates of authorities do not count. The consumer verifies the service with them, and bundles
+//! often contain expired ones.
 
 use std::{borrow::Cow, collections::BTreeSet};
 
@@ -53,7 +53,7 @@ struct Found {
     has_unknown_key: bool,
 }
 
-/// A certificate that is no authority.
+/// A certificate that is not one of an authority.
 struct Certificate {
     public_key: Vec<u8>,
     /// `None` if it has no end: RFC 5280, section 4.1.2.5, has the last second of the year 9999 for that.
@@ -90,11 +90,10 @@ impl Found {
             let Ok((kind, der)) = section else { break };
             let der = Zeroizing::new(der);
             match kind {
-                SectionKind::Certificate => match certificate(&der) {
-                    Ok(None) => {}
-                    Ok(Some(certificate)) => self.certificates.push((pointer.to_owned(), Ok(certificate))),
-                    Err(why) => self.certificates.push((pointer.to_owned(), Err(why))),
-                },
+                SectionKind::Certificate => {
+                    let found = certificate(&der).transpose();
+                    self.certificates.extend(found.map(|found| (pointer.to_owned(), found)));
+                }
                 SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey => {
                     self.add_key(&der);
                 }

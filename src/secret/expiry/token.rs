@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::lifecycle::{CredentialEnd, ExpirySource};
 
-/// Limit in bytes. A longer text is no token.
+/// Limit in bytes. The operator does not read longer tokens.
 const LONGEST_TOKEN: usize = 64 * 1024;
 
 /// The end of the token at this JSON Pointer. The signature is not verified: only the service can do that.

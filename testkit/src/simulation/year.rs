@@ -38,7 +38,7 @@ const SHORTEST_PAUSE: u32 = 24;
 /// The longest time in which the first keys are created, in hours.
 const BEGINNING: u32 = 24;
 
-/// What to run.
+/// The parameters of a simulated year.
 #[derive(Clone, Copy, Debug)]
 pub struct YearSettings {
     /// The seed.
