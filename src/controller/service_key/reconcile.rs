@@ -275,20 +275,22 @@ impl Driver<'_> {
         Flow::Continues
     }
 
-    /// Waits for a slot at the remote side, or until the ServiceKey changes, whichever comes first.
+    /// Waits for a slot at the remote side, or until the ServiceKey differs from the one that the driver decided
+    /// about, whichever comes first. It may have changed before the wait begins.
     async fn wait_in(&mut self, queue: Queue) -> Flow {
         let Self { reconciler, worker, place, .. } = self;
         let Reconciler { context, target, key, local, .. } = reconciler;
         let ticket = context.waiting.ticket(&target.uid);
         let enter = async {
             let mut enter = pin!(queue.enter(target.lane.clone()));
-            loop {
+            while !has_changed(context, key, local) {
                 tokio::select! {
                     biased;
-                    place = &mut enter => break place,
-                    () = ticket.wait() => if has_changed(context, key, local) { break None },
+                    place = &mut enter => return place,
+                    () = ticket.wait() => {}
                 }
             }
+            None
         };
         *place = worker.idle_during(enter).await;
         match context.current(key) {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{super::Worker, fixtures::*};
-use crate::{backend::RequestLimits, controller::queue::QueueEntry, fair::Lane};
+use crate::{backend::RequestLimits, controller::queue::{Queue, QueueEntry, QueueSlot}, fair::Lane};
 
 /// A ServiceKey with parameters in the Secret `parameters`.
 fn with_parameters() -> KeyFixture {
@@ -122,11 +122,7 @@ async fn the_place_at_the_broker_is_free_before_the_wait_for_a_worker() {
         () = broker.called() => {}
         outcome = &mut reconcile => panic!("{outcome} before the call"),
     }
-    let free = || match queue.enter_now(&other) {
-        QueueEntry::Free(place) => Some(place),
-        QueueEntry::Full | QueueEntry::Closed => None,
-    };
-    let mut places: Vec<_> = iter::from_fn(free).collect();
+    let mut places = take_free_slots(&queue, &other);
     assert_eq!(places.len(), RequestLimits::DEFAULT_CONCURRENCY.get() - 1, "the call has one");
     let worker = Worker::acquire(&context, other.clone()).now_or_never();
     let worker = worker.expect("no reconcile has the worker during a call");
@@ -140,4 +136,28 @@ async fn the_place_at_the_broker_is_free_before_the_wait_for_a_worker() {
     }
     drop(worker);
     assert_eq!(reconcile.await, "settled, awaits a change");
+}
+
+/// A reconcile that is about to wait for a slot waits for the next change, so it has to see an earlier one by itself.
+#[tokio::test]
+async fn a_change_right_before_the_wait_for_a_slot_ends_the_wait() {
+    let mut scene = scene(service_key().finalized()).await;
+    let _slots = take_free_slots(&queue(&scene), &Lane::of_namespace("other"));
+    scene.expect(rehearse_new_secret(), works());
+    scene.expect(write_status(), works());
+    let outcome = scene.reconcile_while_the_api_server_works(|scene| {
+        scene.another_writer_edits_the_key(|key| key["spec"]["suspend"] = json!(true));
+    });
+    assert_eq!(outcome.await, "waiting, awaits a change");
+    assert_eq!(scene.condition("Ready").1, "Suspended");
+    assert!(scene.broker.calls().is_empty());
+}
+
+/// Takes all slots that are free now.
+fn take_free_slots(queue: &Queue, lane: &Lane) -> Vec<QueueSlot> {
+    let free = || match queue.enter_now(lane) {
+        QueueEntry::Free(slot) => Some(slot),
+        QueueEntry::Full | QueueEntry::Closed => None,
+    };
+    iter::from_fn(free).collect()
 }
