@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::clock::Clock;
 
 /// Interval at which the operator compares the two clocks.
-const INTERVAL: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_secs(5);
 /// The smallest jump that counts. Times in statuses have full seconds.
 const SMALLEST_JUMP: SignedDuration = SignedDuration::from_secs(1);
 
