@@ -9,7 +9,11 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{super::Worker, fixtures::*};
-use crate::{backend::RequestLimits, controller::queue::{Queue, QueueEntry, QueueSlot}, fair::Lane};
+use crate::{
+    backend::RequestLimits,
+    controller::queue::{Queue, QueueEntry, QueueSlot},
+    fair::Lane,
+};
 
 /// A ServiceKey with parameters in the Secret `parameters`.
 fn with_parameters() -> KeyFixture {
