@@ -66,7 +66,8 @@ impl SecretView<Claim> {
             Self::Foreign { holder } => SecretView::Foreign { holder },
             Self::Former { uid, sequence, obstacle } => SecretView::Former { uid, sequence, obstacle },
             Self::Damaged { key, previous } => {
-                let key = key.and_then(|claim| evidence.believe(claim));
+                let claim = key.filter(|claim| !evidence.may_be_unfinished(claim.sequence));
+                let key = claim.and_then(|claim| evidence.believe(claim));
                 SecretView::Damaged { previous: previous.filter(|_| key.is_some()), key }
             }
             Self::Intact { key, previous, flaw } => match evidence.believe(key) {
@@ -78,6 +79,16 @@ impl SecretView<Claim> {
 }
 
 impl Evidence<'_> {
+    /// Whether the status names an older key, and this one only as an attempt. In a damaged Secret, somebody may have
+    /// changed the number. The key may not exist yet, so nothing may be revoked in its favour: the operator completes
+    /// the attempt instead.
+    fn may_be_unfinished(&self, sequence: Sequence) -> bool {
+        let Self { recorded, run, .. } = self;
+        let is_stored = run.stored.as_ref().is_some_and(|stored| stored.sequence == sequence);
+        let has_older = recorded.key.as_ref().is_some_and(|key| key.sequence < sequence);
+        has_older && !is_stored && recorded.attempt() == Some(sequence)
+    }
+
     /// The record of the claimed key; `None` if the claim is not believed.
     fn believe(&self, claim: Claim) -> Option<KeyRecord> {
         let sequence = claim.sequence;
@@ -273,6 +284,32 @@ mod tests {
         let mut run = RunState::default();
         run.learn(Answer::Revoked(sequence(3), at(90)));
         assert_eq!(believed(claim(3), &recorded(Some(2), Some(3)), &run, true, false), UNBELIEVED);
+    }
+
+    /// Somebody wrote the number of the next key into the Secret while the remote side was still creating that key.
+    #[rstest]
+    #[case::a_key_is_recorded(recorded(Some(2), Some(3)), RunState::default(), false)]
+    #[case::this_process_has_stored_it(
+        recorded(Some(2), Some(3)),
+        RunState { stored: Some(key(3)), ..RunState::default() },
+        true
+    )]
+    #[case::no_other_key_is_known(recorded(None, Some(3)), RunState::default(), true)]
+    fn a_damaged_secret_does_not_complete_an_attempt(
+        #[case] recorded: Recorded,
+        #[case] run: RunState,
+        #[case] expected: bool,
+    ) {
+        let evidence = Evidence {
+            owner: OWNER,
+            recorded: &recorded,
+            run: &run,
+            admitted: true,
+            marks_keys: true,
+            now: at(100),
+        };
+        let view = SecretView::Damaged { key: Some(claim(3)), previous: None }.believed(&evidence);
+        assert_eq!(view.key().is_some(), expected);
     }
 
     #[rstest]
