@@ -86,8 +86,7 @@ impl Found {
         let Some(text) = pem(text) else { return };
         let before = self.keys;
         for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text.as_bytes()) {
-            // An error ends the iteration. The certificates after it could not be told apart.
-            let Ok((kind, der)) = section else { break };
+            let Ok((kind, der)) = section else { continue };
             let der = Zeroizing::new(der);
             match kind {
                 SectionKind::Certificate => {
@@ -123,7 +122,7 @@ impl Found {
                     let has_key = has_unknown_key || public_keys.contains(&public_key);
                     Some(ends.filter(|_| has_key)?)
                 }
-                Err(Unreadable) if keys > 0 => None,
+                Err(Unreadable) if keys > 0 || has_unknown_key => None,
                 Err(Unreadable) => return None,
             };
             Some(CredentialEnd { at, source: ExpirySource::Certificate(pointer) })

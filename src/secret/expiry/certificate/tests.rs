@@ -126,6 +126,10 @@ fn certificates_are_found_in_each_form(#[case] write: fn(&str) -> String) {
 fn an_unknown_private_key_may_be_that_of_the_certificate(#[case] key: &str) {
     let certificate = client(2031).certificate;
     assert_eq!(found(&json!({"cert": certificate, "key": key})), [(2031, "/cert".to_owned())]);
+    let together = format!("{key}{certificate}");
+    assert_eq!(found(&json!({"both": together})), [(2031, "/both".to_owned())]);
+    let damaged = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+    assert_eq!(found(&json!({"cert": damaged, "key": key})), [(0, "/cert".to_owned())]);
 }
 
 #[test]
