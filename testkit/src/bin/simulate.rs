@@ -3,13 +3,15 @@
 use std::{
     collections::BTreeSet,
     env,
-    io::{IsTerminal, Write, stderr, stdout},
+    io::{self, IsTerminal, Write, stderr, stdin, stdout},
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use clap::Parser;
+use serde_json::Value;
+use servicekey_operator::api::custom_resource_definitions;
 use testkit::simulation::{Report, Runner, Settings, Total, run, seed_process};
 
 /// Simulate the operator in a world that crashes, lies and attacks
@@ -51,9 +53,13 @@ struct Options {
     #[arg(long)]
     keep_going: bool,
 
-    /// Run one seed in this process, and print the report as JSON
+    /// Run one seed in this process with the definitions in the standard input, and print the report as JSON
     #[arg(long, hide = true, requires = "seed")]
     child: bool,
+
+    /// Print the CustomResourceDefinitions as JSON
+    #[arg(long, hide = true, exclusive = true)]
+    definitions: bool,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -63,20 +69,28 @@ fn main() -> anyhow::Result<ExitCode> {
         only: options.only.clone().map(|only| only.into_iter().collect::<BTreeSet<_>>()),
         is_shown: options.show,
     };
-    if options.child || options.show {
-        return here(&settings, options.child);
+    if options.definitions {
+        serde_json::to_writer(stdout(), &custom_resource_definitions())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if options.child {
+        return here(&settings, &io::read_to_string(stdin())?, true);
     }
     let runner = Runner::new(env::current_exe().context("can't find the path of this program")?);
+    if options.show {
+        return here(&settings, str::from_utf8(runner.definitions()?)?, false);
+    }
     match (options.seed, options.runs, options.minutes) {
         (Some(_), None, None) => one(&runner, &settings, options.shrink),
         (_, runs, minutes) => many(&runner, &options, runs, minutes),
     }
 }
 
-/// Runs a seed in this process.
-fn here(settings: &Settings, as_json: bool) -> anyhow::Result<ExitCode> {
+/// Runs a seed in this process, with these CustomResourceDefinitions in JSON.
+fn here(settings: &Settings, definitions: &str, as_json: bool) -> anyhow::Result<ExitCode> {
     seed_process(settings.seed);
-    let report = Report::new(settings.seed, run(settings).map_err(anyhow::Error::msg)?);
+    let definitions: Vec<Value> = serde_json::from_str(definitions)?;
+    let report = Report::new(settings.seed, run(settings, &definitions).map_err(anyhow::Error::msg)?);
     if as_json {
         writeln!(stdout(), "{}", serde_json::to_string(&report)?)?;
         return Ok(ExitCode::SUCCESS);

@@ -5,9 +5,8 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
-use servicekey_operator::{
-    api::custom_resource_definitions,
-    testing::{AddressRules, Clock, Election, Metrics, Operator, Options, Restrictions, client_over},
+use servicekey_operator::testing::{
+    AddressRules, Clock, Election, Metrics, Operator, Options, Restrictions, client_over,
 };
 use tokio::{
     task::JoinSet,
@@ -99,19 +98,19 @@ pub struct Outcome {
 /// Two runs of one seed are equal only if each has a process of its own, which first called
 /// [`seed_process`](super::seed_process).
 ///
+/// `crds` are the CustomResourceDefinitions of the operator.
+///
 /// # Errors
 /// The world can't be built.
-pub fn run(settings: &Settings) -> Result<Outcome, String> {
+pub fn run(settings: &Settings, crds: &[Value]) -> Result<Outcome, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.map_err(|error| error.to_string())?.block_on(simulate(settings))
+    runtime.map_err(|error| error.to_string())?.block_on(simulate(settings, crds))
 }
 
-async fn simulate(settings: &Settings) -> Result<Outcome, String> {
+async fn simulate(settings: &Settings, crds: &[Value]) -> Result<Outcome, String> {
     let began = Instant::now();
     let chance = Chance::of(settings.seed);
-    let crds: Result<Vec<Value>, _> =
-        custom_resource_definitions().iter().map(serde_json::to_value).collect();
-    let definitions = Definitions::new(&crds.map_err(|error| error.to_string())?)?;
+    let definitions = Definitions::new(crds)?;
     let sides = draw_sides(&chance);
     // Chances of their own, so that they change nothing else in a run without them.
     let deception = Chance::of(settings.seed ^ DECEPTION);

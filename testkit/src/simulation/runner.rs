@@ -3,10 +3,13 @@
 
 use std::{
     collections::BTreeSet,
-    io,
+    io::{self, Write},
     path::PathBuf,
-    process::{Command, Stdio},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    process::{Command, Output, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     thread,
 };
 
@@ -14,18 +17,23 @@ use parking_lot::Mutex;
 
 use super::{Report, Settings};
 
-/// Runs seeds with a program that understands `--child --seed N [--only 1,2]` and prints a [`Report`].
+/// Runs seeds with a program that understands two kinds of arguments:
+/// - `--definitions`: it prints the CustomResourceDefinitions as a JSON array,
+/// - `--child --seed N [--only 1,2]`: it reads that array from its standard input, and prints a [`Report`].
+///
+/// So the definitions are derived from the Rust types once, and not for each run.
 #[derive(Clone, Debug)]
 pub struct Runner {
     program: PathBuf,
     variables: Vec<(String, String)>,
+    definitions: OnceLock<Vec<u8>>,
 }
 
 impl Runner {
     /// A runner with this program.
     #[must_use]
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), variables: Vec::new() }
+        Self { program: program.into(), variables: Vec::new(), definitions: OnceLock::new() }
     }
 
     /// Sets an environment variable of each run.
@@ -33,6 +41,23 @@ impl Runner {
     pub fn with_variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// The CustomResourceDefinitions of the program, as a JSON array.
+    ///
+    /// # Errors
+    /// The program can't be started, or fails.
+    pub fn definitions(&self) -> io::Result<&[u8]> {
+        if let Some(definitions) = self.definitions.get() {
+            return Ok(definitions);
+        }
+        let mut command = Command::new(&self.program);
+        let output = command.arg("--definitions").stdin(Stdio::null()).output()?;
+        if !output.status.success() {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            return Err(io::Error::other(format!("`--definitions`: {}: {errors}", output.status)));
+        }
+        Ok(self.definitions.get_or_init(|| output.stdout))
     }
 
     /// Runs one seed.
@@ -51,7 +76,7 @@ impl Runner {
             command.args(["--only", &only.join(",")]);
         }
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
-        let output = command.stdin(Stdio::null()).output()?;
+        let output = output_with_input(&mut command, self.definitions()?)?;
         let text = String::from_utf8_lossy(&output.stdout);
         let report = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
         Ok(report.unwrap_or_else(|| {
@@ -120,4 +145,17 @@ impl Runner {
         }
         Ok(best)
     }
+}
+
+/// Runs a program that reads its whole input before it prints anything.
+fn output_with_input(command: &mut Command, input: &[u8]) -> io::Result<Output> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    if let Some(mut stdin) = child.stdin.take()
+        && let Err(error) = stdin.write_all(input)
+        // A program that ended before has printed why.
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        return Err(error);
+    }
+    child.wait_with_output()
 }
