@@ -25,6 +25,10 @@ pub const ROTATE_ANNOTATION: &str = "servicekeys.dev/rotate";
 /// ids.
 pub const PLAN_IDS_ANNOTATION: &str = "servicekeys.dev/plan-ids";
 
+/// Prefix of the annotations on pod templates by which the operator restarts workloads, followed by the name of the
+/// ServiceKey. The value has the number of the key.
+pub const RESTART_ANNOTATION_PREFIX: &str = "restart.servicekeys.dev/";
+
 /// Label of a Secret: the UID of the ServiceKey that it belongs to. The operator writes and deletes only Secrets whose
 /// label names the ServiceKey at hand.
 pub const OWNER_UID_LABEL: &str = "servicekeys.dev/owner-uid";

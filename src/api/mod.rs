@@ -31,12 +31,12 @@ pub use provider::{
 pub use reference::{ProviderKind, ProviderRef, SecretKeyRef, SecretLogin, SecretRef};
 pub use secret::{PreviousCredentials, SecretSpec, SecretTemplate};
 pub use service_key::{
-    Adoption, CertificateExpiry, DeletionPolicy, ExpiryDetection, Instance, ParametersSource, Rotation,
-    RotationStrategy, RotationWindow, ServiceKey, ServiceKeySpec,
+    Adoption, CertificateExpiry, DeletionPolicy, ExpiryDetection, Instance, ParametersSource, RestartTarget,
+    Rotation, RotationStrategy, RotationWindow, ServiceKey, ServiceKeySpec, WorkloadKind,
 };
 pub use status::{
     Binding, ExpiryOrigin, ExpiryOriginKind, GoneCause, IgnoredExpiry, KeyGone, KeyStatus, OperationStatus,
-    OperationStatusKind, PlanIdsStatus, PreviousKeyStatus, SecretStatus, ServiceKeyStatus,
+    OperationStatusKind, PlanIdsStatus, PreviousKeyStatus, RestartStatus, SecretStatus, ServiceKeyStatus,
 };
 
 /// The definitions of all custom resources, as they are installed. `ServiceKey::crd()` and the like lack the final

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema, ResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -248,7 +249,7 @@ pub struct ParametersSource {
 }
 
 /// The schedule and the method of replacing a key with a new one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(
     validation = rules::duration_between("every", "1m", None),
     validation = overlap_ends_before_next(),
@@ -291,6 +292,46 @@ pub struct Rotation {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub windows: Vec<RotationWindow>,
+
+    /// The workloads that read the credentials only when their pods start, such as from environment variables. The
+    /// operator restarts each of them once after each rotation: half a minute after the Secret contains the next key, it
+    /// sets an annotation in their pod template. Whoever writes this list needs the right to `patch` the workloads.
+    /// Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub restart: Vec<RestartTarget>,
+}
+
+/// One workload in the ServiceKey's namespace, or several of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = rules::exactly_one(&["name", "selector"], "write either `name` or `selector`"))]
+#[serde(rename_all = "camelCase")]
+pub struct RestartTarget {
+    /// The kind of the workload, in the API group `apps`.
+    pub kind: WorkloadKind,
+
+    /// The name of the workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::object_name())]
+    pub name: Option<String>,
+
+    /// Selects workloads by their own labels. All targets together may select 100 workloads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::label_selector")]
+    pub selector: Option<LabelSelector>,
+}
+
+/// The kinds of workloads that the operator can restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum WorkloadKind {
+    /// A Deployment.
+    Deployment,
+    /// A StatefulSet.
+    StatefulSet,
+    /// A DaemonSet.
+    DaemonSet,
 }
 
 /// A recurring time in which rotations begin.

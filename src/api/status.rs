@@ -47,6 +47,10 @@ pub struct ServiceKeyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_rotation: Option<Time>,
 
+    /// The restart of workloads that follows the last rotation, until it is complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<RestartStatus>,
+
     /// The operation in progress at the remote side.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<OperationStatus>,
@@ -208,6 +212,24 @@ pub struct PreviousKeyStatus {
     /// The value of `key.planIds` when this key was the current one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan_ids: Option<PlanIdsStatus>,
+}
+
+/// A restart of the workloads in `spec.rotation.restart`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestartStatus {
+    /// The number of the key that the workloads have to read.
+    #[schemars(range(min = 1))]
+    pub sequence: u32,
+    /// When the operator restarts the workloads, or tries again.
+    pub due_at: Time,
+    /// The number of attempts that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_attempts: Option<u32>,
+    /// Why the last attempt failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub problem: Option<String>,
 }
 
 /// The ids of an offering and a plan in the catalog of an Open Service Broker.

@@ -103,6 +103,7 @@ impl Desired {
             },
             // The check of the spec reports windows that can't be read.
             windows: Windows::new(&rotation.windows).unwrap_or_default(),
+            restarts: !rotation.restart.is_empty(),
             keeps_previous: spec.secret.previous == PreviousCredentials::Include,
             adopts: spec.adoption == Adoption::IfExists,
             problem: None,

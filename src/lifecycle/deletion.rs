@@ -222,7 +222,7 @@ fn every_bind_was_refused(observed: &Observed) -> bool {
 
 /// Whether the status records no key, except one that was about to be created.
 fn remembers_no_key(recorded: &Recorded) -> bool {
-    let Recorded { key, previous, operation, loss, former } = recorded;
+    let Recorded { key, previous, operation, loss, restart: _, former } = recorded;
     let only_planned = operation.as_ref().is_none_or(|operation| operation.stage == OperationStage::Planned);
     key.is_none() && previous.is_empty() && loss.is_none() && former.is_none() && only_planned
 }

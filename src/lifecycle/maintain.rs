@@ -9,7 +9,7 @@ use super::{
     create::{self, NewKey},
     operation::late_until,
     order::decisions,
-    report,
+    report, restart,
     restore::{self, are_hidden, is_over, is_to_be_rehearsed, is_valid, omit_previous, read_again, store},
     revoke::{self, Unwanted, to_clean_up, unbind},
     revoke_first::{self, CurrentKey},
@@ -30,6 +30,10 @@ decisions! {
     record_current_key,
     /// A key exists, so the ServiceKey must not disappear before the key is revoked.
     add_finalizer,
+    /// The workloads were told to restart, so no further reconcile has to do it.
+    record_restart,
+    /// The kubelets know the current key by now, so new pods start with it.
+    restart_workloads,
     /// An attempt failed while the next credentials are in hand. Its backoff ends first.
     wait_for_failed_write,
     /// The remote side may show credentials only once, so the operator stores them before it calls again.
@@ -279,6 +283,16 @@ fn record_current_key(Intact { observed, key }: &Intact<'_>) -> Option<Step> {
 
 fn add_finalizer(Intact { observed, .. }: &Intact<'_>) -> Option<Step> {
     (!observed.desired.finalizer).then_some(Step::Apply(KubernetesEffect::AddFinalizer))
+}
+
+fn record_restart(Intact { observed, key }: &Intact<'_>) -> Option<Step> {
+    let recorded = restart::attempted(observed)?;
+    Some(Step::record(report::settled(observed, &recorded, key)))
+}
+
+fn restart_workloads(Intact { observed, .. }: &Intact<'_>) -> Option<Step> {
+    let restart = restart::due(observed)?;
+    Some(Step::Apply(KubernetesEffect::RestartWorkloads(restart.sequence)))
 }
 
 fn wait_for_failed_write(intact: &Intact<'_>) -> Option<Step> {

@@ -26,6 +26,7 @@ mod order;
 mod protection;
 mod recorded;
 mod report;
+mod restart;
 mod restore;
 mod revoke;
 mod revoke_first;
@@ -62,6 +63,7 @@ pub(crate) use protection::{
     LONGEST_UNEXPLAINED_PROTECTION, ProtectedSecret, ProtectionStep, ProtectionView, next_protection_step,
 };
 pub(crate) use recorded::{KeyRecord, Loss, LossCause, PlanIds, PreviousKey, Recorded};
+pub(crate) use restart::WorkloadRestart;
 pub(crate) use rotation::{created_at, full_second};
 pub(crate) use run_state::{Answer, Found, RunState, Unusable};
 pub(crate) use step::{KubernetesEffect, RemoteEffect, Report, Requeue, Step, Verdict, Wait};
@@ -85,9 +87,13 @@ pub(crate) use windows::Windows;
 #[must_use]
 pub(crate) fn decide(observed: &Observed) -> Step {
     let pause = observed.pause.filter(|until| *until > observed.now);
-    match (situation::decide(observed), pause) {
+    let step = match (situation::decide(observed), pause) {
         (Step::Execute(_), Some(until)) => Step::Wait(report::paused(observed, until)),
         (step, _) => step,
+    };
+    match step {
+        Step::Wait(wait) => Step::Wait(Wait { not_after: restart::next(observed), ..wait }),
+        step => step,
     }
 }
 

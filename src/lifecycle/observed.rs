@@ -146,6 +146,8 @@ pub struct Desired {
     pub rotation: RotationPolicy,
     /// When scheduled rotations begin.
     pub windows: Windows,
+    /// Whether workloads are restarted after each rotation.
+    pub restarts: bool,
     /// Whether the Secret contains the previous key in addition to the current one while it is valid.
     pub keeps_previous: bool,
     /// Whether the first key may be one that was not created for this ServiceKey.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Inputs, Lifetime, Observed, Operation, OperationStage, Sequence, full_second,
+    Inputs, Lifetime, Observed, Operation, OperationStage, Sequence, WorkloadRestart, full_second,
     operation::late_until,
     rotation::{after, overlap_of},
 };
@@ -86,6 +86,8 @@ pub struct Recorded {
     pub operation: Option<Operation>,
     /// The loss of `key`.
     pub loss: Option<Loss>,
+    /// The restart of workloads that has to follow the last rotation.
+    pub restart: Option<WorkloadRestart>,
     /// The UID of the former ServiceKey that these keys were created for, if this one was restored from it.
     pub former: Option<Uuid>,
 }
@@ -165,6 +167,7 @@ impl Recorded {
             previous: self.previous.clone(),
             operation: self.operation.clone().filter(|operation| operation.sequence > key.sequence),
             loss: self.loss_of(key.sequence),
+            restart: self.restart_with(key, observed),
             former: self.former,
         };
         // The last key before this one, which may have the same credentials.
@@ -199,6 +202,16 @@ impl Recorded {
             gone.revoke_at = gone.revoke_at.map(|time| time.min(full_second(*now)));
         }
         recorded
+    }
+
+    /// The restart of workloads after the Secret contains this key. Nothing is restarted for the first key, for one that
+    /// has the credentials of the key before it, or if the status does not know what the Secret contained before.
+    fn restart_with(&self, key: &KeyRecord, observed: &Observed) -> Option<WorkloadRestart> {
+        let known = self.key.as_ref().filter(|_| observed.desired.restarts)?;
+        let is_next = known.sequence < key.sequence && !key.same_credentials;
+        let begun =
+            || self.restart.clone().filter(|_| known.sequence == key.sequence || key.same_credentials);
+        if is_next { Some(WorkloadRestart::begin(key.sequence, observed.now)) } else { begun() }
     }
 
     /// The keys before the one of this number that an older record lacks. All keys before these two were gone when the

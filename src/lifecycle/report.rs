@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{
     Attempted, ErrorClass, Expiry, Failure, KeyRecord, Loss, LossCause, Observed, Operation, OperationStage,
     PendingOperation, Problem, Recorded, RemoteOperation, Report, Requeue, SecretView, Sequence, Unusable,
-    Verdict, Wait, full_second, operation, rotation,
+    Verdict, Wait, WorkloadRestart, full_second, operation, rotation,
 };
 use crate::api::Reason;
 
@@ -16,7 +16,7 @@ pub(super) fn settled(observed: &Observed, recorded: &Recorded, key: &KeyRecord)
         let message = format!("key {} is revoked at {}", previous.sequence, previous.revoke_at?);
         Some(Problem { reason: Reason::Overlapping, message })
     });
-    let overlap = ineffective(recorded, key).or(overlap);
+    let overlap = failed_restart(recorded).or_else(|| ineffective(recorded, key)).or(overlap);
     let ready = match recorded.loss_of(key.sequence) {
         None => match expired(observed, key) {
             None => Verdict {
@@ -95,6 +95,16 @@ fn expired(observed: &Observed, key: &KeyRecord) -> Option<Problem> {
 /// The times that limit the key's life and that the operator ignores.
 fn words_on_ignored_times(key: &KeyRecord) -> String {
     key.ignored_times().map(|words| format!("; {words}")).collect()
+}
+
+/// Workloads that could not be restarted, and may still use the previous key.
+fn failed_restart(recorded: &Recorded) -> Option<Problem> {
+    let WorkloadRestart { sequence, due, problem, .. } = recorded.restart.as_ref()?;
+    let problem = problem.as_ref()?;
+    let message = format!(
+        "could not restart all workloads with key {sequence}: {problem}; the next attempt is at {due}"
+    );
+    Some(Problem { reason: Reason::RestartFailed, message })
 }
 
 /// The key's expiry, if it is in the future.
@@ -223,7 +233,7 @@ pub(super) fn failed(observed: &Observed, failure: &Failure) -> Wait {
 
 /// The record after a followed operation ended without a key, so that the next attempt does not follow it again.
 fn without_failed_work(observed: &Observed) -> Recorded {
-    let Recorded { key, previous, operation, loss, former } = observed.recorded.clone();
+    let Recorded { key, previous, operation, loss, restart, former } = observed.recorded.clone();
     let came_to_nothing = |operation: &Operation| {
         let given_up = observed.run.given_up.is_some_and(|(sequence, _)| sequence == operation.sequence);
         operation.creates() && given_up && observed.run.pending.is_none()
@@ -235,7 +245,7 @@ fn without_failed_work(observed: &Observed) -> Recorded {
             operation
         }
     });
-    Recorded { key, previous, operation, loss, former }
+    Recorded { key, previous, operation, loss, restart, former }
 }
 
 /// The remote side asked all callers to pause. The published status stays if it is more specific.

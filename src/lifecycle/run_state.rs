@@ -64,6 +64,8 @@ pub struct RunState {
     pub conflicting: Option<Sequence>,
     /// A key whose credentials fit no Secret with the current spec.
     pub unusable: Option<Unusable>,
+    /// The key for which this reconcile restarted workloads, and why that failed for some of them.
+    pub restarted: Option<(Sequence, Option<String>)>,
     pub failure: Option<Failure>,
     /// Until when the failed step is not attempted again. It failed in an earlier reconcile, and nothing has changed
     /// since.
@@ -152,6 +154,8 @@ pub enum Answer {
     Released(Sequence),
     /// The credentials in hand are in the Secret, with these marks.
     Stored(KeyRecord),
+    /// The workloads were told to restart with this key, except for those that the problem names.
+    Restarted(Sequence, Option<String>),
     Failed(Failure),
 }
 
@@ -276,6 +280,7 @@ impl RunState {
                 self.in_hand = None;
                 self.stored = Some(key);
             }
+            Answer::Restarted(sequence, problem) => self.restarted = Some((sequence, problem)),
             Answer::UnsureRevocation(failure, sequence, since) => {
                 self.unsure_revocation = Some((sequence, since));
                 self.learn(Answer::Failed(failure));

@@ -45,6 +45,8 @@ pub enum KubernetesEffect {
         /// The key before it, whose credentials also stay in the Secret unless they were edited.
         previous: Option<Sequence>,
     },
+    /// Restart the workloads that the spec names, so that they read this key.
+    RestartWorkloads(Sequence),
     /// Write the Secret again, with the operator's entries that it contains.
     RestoreSecret,
     /// Remove the credentials of the key before the current one from the Secret.
@@ -98,6 +100,8 @@ pub enum RemoteEffect {
 pub(crate) struct Wait {
     /// The event that ends the wait, in addition to a change of a watched object.
     pub requeue: Requeue,
+    /// The time that ends the wait in any case.
+    pub not_after: Option<Timestamp>,
     /// The status to publish meanwhile.
     pub report: Box<Report>,
     /// Whether the published status may stay, because the new one would soon be out of date.
@@ -106,8 +110,8 @@ pub(crate) struct Wait {
 
 impl Wait {
     /// A wait whose status is always published.
-    pub(super) fn new(wake: Requeue, report: Report) -> Self {
-        Self { requeue: wake, report: Box::new(report), quiet: false }
+    pub(crate) fn new(wake: Requeue, report: Report) -> Self {
+        Self { requeue: wake, not_after: None, report: Box::new(report), quiet: false }
     }
 }
 

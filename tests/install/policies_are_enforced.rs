@@ -170,6 +170,26 @@ const USE: Policy = Policy {
     right: "needs the right `use` on the KeyProvider `broker`",
 };
 
+const RESTART: Policy = Policy {
+    value: "workloadRestarts",
+    rights: &[("apps", &["daemonsets"], &["patch"])],
+    path: "apis/servicekeys.dev/v1alpha1/servicekeys",
+    object: restarting_key,
+    right: "needs the right `patch` on the Deployment `orders`",
+};
+const RESTART_BY_SELECTOR: Policy = Policy {
+    object: restarting_key_with_a_selector,
+    right: "needs the right `patch` on the StatefulSets",
+    ..RESTART
+};
+const RESTART_WRITES: Policy = Policy {
+    value: "workloadRestarts",
+    rights: &[("apps", &["deployments"], &["create"]), ("servicekeys.dev", &["secrets"], &["operate"])],
+    path: "apis/apps/v1/deployments",
+    object: deployment,
+    right: "may change only annotations of the domain `restart.servicekeys.dev`",
+};
+
 fn provider() -> Value {
     json!({
         "apiVersion": "servicekeys.dev/v1alpha1",
@@ -197,6 +217,45 @@ fn key() -> Value {
     })
 }
 
+/// A ServiceKey that restarts 15 workloads of one name, and another one.
+fn restarting_key() -> Value {
+    let mut targets = vec![json!({"kind": "DaemonSet", "name": "agent"}); 15];
+    targets.push(json!({"kind": "Deployment", "name": "orders"}));
+    with_restarts(targets)
+}
+
+fn restarting_key_with_a_selector() -> Value {
+    with_restarts(vec![json!({"kind": "StatefulSet", "selector": {"matchLabels": {"app": "orders"}}})])
+}
+
+fn with_restarts(targets: Vec<Value>) -> Value {
+    json!({
+        "apiVersion": "servicekeys.dev/v1alpha1",
+        "kind": "ServiceKey",
+        "metadata": {"name": "creds"},
+        "spec": {
+            "providerRef": {"name": "broker"},
+            "instance": {"id": "db"},
+            "rotation": {"every": "720h", "restart": targets},
+        },
+    })
+}
+
+fn deployment() -> Value {
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "orders"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "orders"}},
+            "template": {
+                "metadata": {"labels": {"app": "orders"}},
+                "spec": {"containers": [{"name": "app", "image": "app"}]},
+            },
+        },
+    })
+}
+
 fn plain_secret() -> Value {
     json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "creds"}})
 }
@@ -209,7 +268,7 @@ fn marked_secret() -> Value {
 
 /// The values that enable only this policy, with this action.
 fn alone(policy: &Policy, action: &str) -> String {
-    let values = ["secretReferences", "secretMarks", "operatorWrites", "providerUse"]
+    let values = ["secretReferences", "secretMarks", "operatorWrites", "workloadRestarts", "providerUse"]
         .map(|value| format!("policies.{value}={}", if value == policy.value { action } else { "Off" }));
     values.join(",")
 }
@@ -240,6 +299,9 @@ async fn denies(plane: &'static ControlPlane, policy: &Policy) {
 #[case::marks(MARKS)]
 #[case::operator(OPERATOR)]
 #[case::provider_use(USE)]
+#[case::restart(RESTART)]
+#[case::restart_by_selector(RESTART_BY_SELECTOR)]
+#[case::writes_of_workloads(RESTART_WRITES)]
 #[tokio::test]
 async fn deny_refuses_and_warn_warns_and_off_does_neither(#[case] policy: Policy) {
     let plane = ControlPlane::shared().await.unwrap();
@@ -265,7 +327,9 @@ async fn the_oldest_kubernetes_enforces_them() {
     assert!(chart.contains(&oldest), "the chart admits a version older than `{}`", version.git_version);
 
     let plane: &'static ControlPlane = Box::leak(Box::new(plane));
-    for policy in [LOGIN, FINALIZER, PARAMETERS, MARKS, OPERATOR, USE] {
+    for policy in
+        [LOGIN, FINALIZER, PARAMETERS, MARKS, OPERATOR, USE, RESTART, RESTART_BY_SELECTOR, RESTART_WRITES]
+    {
         denies(plane, &policy).await;
     }
     admits_who_has_the_rights(plane).await;
@@ -280,13 +344,14 @@ async fn who_has_the_rights_is_admitted() {
 async fn admits_who_has_the_rights(plane: &'static ControlPlane) {
     let place = Place::on(plane, "policies.secretReferences=Deny,policies.providerUse=Deny").await;
     place.grant("", &["secrets"], &["create"]).await;
-    for policy in [LOGIN, PARAMETERS, MARKS] {
+    for policy in [LOGIN, PARAMETERS, MARKS, RESTART, RESTART_BY_SELECTOR] {
         place.until_not_admitted(policy.path, &(policy.object)()).await;
     }
     place.grant("", &["secrets"], &["get", "update"]).await;
     place.grant("servicekeys.dev", &["secrets"], &["mark"]).await;
     place.grant("servicekeys.dev", &["keyproviders"], &["use"]).await;
-    for policy in [LOGIN, PARAMETERS, MARKS] {
+    place.grant("apps", &["deployments", "statefulsets", "daemonsets"], &["patch"]).await;
+    for policy in [LOGIN, PARAMETERS, MARKS, RESTART, RESTART_BY_SELECTOR] {
         assert_eq!(place.attempt(policy.path, &(policy.object)()).await, Answer::Admitted);
     }
     assert_eq!(place.attempt("api/v1/secrets", &plain_secret()).await, Answer::Admitted);
@@ -337,7 +402,7 @@ async fn the_hardened_preset_denies_by_every_policy() {
         objects.collect::<Vec<_>>()
     };
     let bindings = of_kind("ValidatingAdmissionPolicyBinding");
-    assert_eq!((bindings.len(), of_kind("ValidatingAdmissionPolicy").len()), (7, 7));
+    assert_eq!((bindings.len(), of_kind("ValidatingAdmissionPolicy").len()), (9, 9));
     for binding in bindings {
         assert_eq!(binding.data["spec"]["validationActions"], json!(["Deny"]));
     }

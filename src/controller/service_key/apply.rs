@@ -18,7 +18,7 @@ use super::{
     Worker,
     local_state::WrittenSecret,
     reconciler::{Reconciler, SecretLookup, Target, written_secret},
-    status,
+    status, workloads,
 };
 use crate::{
     api::{Reason, ServiceKey, marks},
@@ -85,6 +85,10 @@ pub(super) async fn apply(
         KubernetesEffect::LookUpSecret => Ok(vec![look_up_secret(reconciler).await?]),
         KubernetesEffect::RehearseSecret => rehearse_secret(reconciler).await,
         KubernetesEffect::Record(report) => record(reconciler, observed, &report).await,
+        KubernetesEffect::RestartWorkloads(sequence) => {
+            let restarted = worker.idle_during(workloads::restart(reconciler, sequence)).await;
+            Ok(vec![Change::Learned(restarted)])
+        }
         KubernetesEffect::RestoreSecret => restore_secret(reconciler, observed).await,
         KubernetesEffect::OmitPrevious => omit_previous(reconciler, observed).await,
         KubernetesEffect::DeleteSecret => delete_secret(reconciler).await,

@@ -42,13 +42,17 @@ const fn key_outcome(answer: &Answer) -> KeyOutcome {
         | Answer::Proved(true)
         | Answer::Revoked(..)
         | Answer::Released(_)
-        | Answer::Stored(_) => KeyOutcome::Done,
+        | Answer::Stored(_)
+        | Answer::Restarted(_, None) => KeyOutcome::Done,
         Answer::Accepted(_) | Answer::Running { .. } | Answer::PollFailed { .. } => KeyOutcome::UnderWay,
         Answer::Unreadable(_) | Answer::Unrepeatable(..) => KeyOutcome::Unreadable,
         Answer::Absent(_) | Answer::Proved(false) => KeyOutcome::Absent,
         Answer::Conflict(..) => KeyOutcome::Conflict,
         Answer::Lost(..) | Answer::Unsure(..) | Answer::GivenUp(..) => KeyOutcome::Lost,
-        Answer::Unusable(..) | Answer::UnsureRevocation(..) | Answer::Failed(_) => KeyOutcome::Failed,
+        Answer::Unusable(..)
+        | Answer::UnsureRevocation(..)
+        | Answer::Restarted(_, Some(_))
+        | Answer::Failed(_) => KeyOutcome::Failed,
     }
 }
 
@@ -100,7 +104,7 @@ mod tests {
             next_rotation: None,
             revoking: None,
         };
-        let rest = Wait { requeue: wake, report: Box::new(report), quiet: false };
+        let rest = Wait::new(wake, report);
         assert_eq!(outcome(&rest), expected);
     }
 }

@@ -20,6 +20,7 @@ pub(super) mod secret_reader;
 mod secret_reservations;
 pub(super) mod status;
 pub(super) mod templates;
+mod workloads;
 
 #[cfg(test)]
 mod backoff_over_a_day;

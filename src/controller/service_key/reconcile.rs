@@ -18,6 +18,7 @@
 //! | `Repeat` | the remote side shows credentials only in the answer to a bind | Kubernetes API (reads `parametersFrom`), remote side | the same key, or one with the same id |
 //! | `WriteSecret` | credentials are in hand | Kubernetes API | a Secret whose marks show which key it contains |
 //! | `Confirm` | it is unknown whether the key exists, or its id | remote side (read) | nothing |
+//! | `RestartWorkloads` | half a minute after a rotation, if the spec names workloads | Kubernetes API | workloads that restart; the next `RestartWorkloads` changes nothing |
 //! | `RestoreSecret` | the entries are right, and other parts of the Secret are not | Kubernetes API | a Secret that is right |
 //! | `OmitPrevious` | the previous key is about to be revoked, or the spec excludes it from the Secret | Kubernetes API | a Secret with the current key alone |
 //! | `Unbind` | the key is replaced, unusable, in conflict or no longer wanted, or no answer to its request arrived | remote side | a revoked key, or a revocation that continues; the next `Unbind` confirms it |
@@ -456,12 +457,13 @@ impl<'a> Driver<'a> {
 
     /// How long to wait unless something changes; `None`: without limit.
     pub(super) fn requeue_after(&mut self, wait: &Wait) -> Option<Duration> {
-        match wait.requeue {
+        let next = match wait.requeue {
             Requeue::OnChange => None,
             Requeue::Retry { not_before } => Some(self.schedule_retry(not_before)),
             Requeue::At(time) | Requeue::PauseEnds(time) => Some(self.until(time)),
             Requeue::Poll => Some(self.schedule_poll()),
-        }
+        };
+        next.into_iter().chain(wait.not_after.map(|time| self.until(time))).min()
     }
 
     /// Schedules the next attempt at what failed.

@@ -7,12 +7,13 @@ use uuid::Uuid;
 use crate::{
     api::{
         self, Binding, ConditionType, ExpiryOrigin, ExpiryOriginKind, IgnoredExpiry, KeyGone, KeyStatus,
-        OperationStatus, OperationStatusKind, Reason, SecretStatus, ServiceKey, ServiceKeyStatus,
+        OperationStatus, OperationStatusKind, Reason, RestartStatus, SecretStatus, ServiceKey,
+        ServiceKeyStatus,
     },
     lifecycle::{
         CredentialEnd, Expiry, ExpirySource, Inputs, KeyRecord, Lifetime, Loss, LossCause, Operation,
         OperationStage, PendingOperation, PlanIds, PreviousKey, Problem, PublishedReady, Recorded, Report,
-        Sequence,
+        Sequence, WorkloadRestart,
     },
 };
 
@@ -24,6 +25,7 @@ pub(crate) fn read(status: Option<&ServiceKeyStatus>) -> Recorded {
         previous: status.previous_keys.iter().filter_map(previous_key).collect(),
         operation: status.operation.as_ref().and_then(operation),
         loss: status.key.as_ref().and_then(loss),
+        restart: status.restart.as_ref().and_then(restart),
         former: former_uid(status),
     }
 }
@@ -92,6 +94,26 @@ fn loss(key: &KeyStatus) -> Option<Loss> {
         api::GoneCause::Revoked => LossCause::Revoked,
     };
     Some(Loss { since: since.0, cause })
+}
+
+fn restart(restart: &RestartStatus) -> Option<WorkloadRestart> {
+    let RestartStatus { sequence, due_at, failed_attempts, problem } = restart;
+    Some(WorkloadRestart {
+        sequence: Sequence::new(*sequence)?,
+        due: due_at.0,
+        attempts: failed_attempts.unwrap_or_default(),
+        problem: problem.clone(),
+    })
+}
+
+fn restart_status(restart: &WorkloadRestart) -> RestartStatus {
+    let WorkloadRestart { sequence, due, attempts, problem } = restart;
+    RestartStatus {
+        sequence: sequence.number(),
+        due_at: Time(*due),
+        failed_attempts: Some(*attempts).filter(|attempts| *attempts > 0),
+        problem: problem.clone(),
+    }
 }
 
 fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
@@ -191,6 +213,7 @@ pub(crate) fn from_report(
             .clone()
             .or_else(|| before.and_then(|status| status.instance_place.clone())),
         next_rotation: next_rotation.map(Time),
+        restart: recorded.restart.as_ref().map(restart_status),
         operation: recorded
             .operation
             .as_ref()

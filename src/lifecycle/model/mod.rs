@@ -42,6 +42,8 @@ struct ModelState {
     backup: Option<Recorded>,
     hour: i64,
     rotates: bool,
+    /// The last key with which all workloads were restarted.
+    restarted: Option<Sequence>,
     life: Life,
     process: ModelProcess,
     budget: ExplorationBudget,
@@ -215,7 +217,8 @@ impl ModelState {
             provider: if is_outsider { ModelProvider::Closed } else { ModelProvider::Up },
             backup: None,
             hour: 0,
-            rotates: matches!(life, Life::Rotating | Life::RevokingFirst),
+            rotates: matches!(life, Life::Rotating | Life::Restarting | Life::RevokingFirst),
+            restarted: None,
             life,
             process: ModelProcess::started(0),
             budget,
@@ -247,6 +250,7 @@ impl ModelState {
                     revokes_first: self.life == Life::RevokingFirst,
                 },
                 windows: Windows::default(),
+                restarts: self.life == Life::Restarting,
                 keeps_previous: self.life == Life::Rotating,
                 adopts: false,
                 problem: None,
@@ -350,6 +354,8 @@ pub(crate) enum Life {
     Plain,
     /// The key is rotated by age.
     Rotating,
+    /// Like `Rotating`, and workloads restart after each rotation.
+    Restarting,
     /// Like `Rotating`, but the operator revokes a key before it creates the next one.
     RevokingFirst,
     /// A repeated request returns the key that the first one created.
@@ -412,6 +418,7 @@ pub(super) fn wander() {
     let lives = [
         Life::Plain,
         Life::Rotating,
+        Life::Restarting,
         Life::RevokingFirst,
         Life::FoundAgain,
         Life::Lost,

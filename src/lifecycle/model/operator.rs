@@ -97,6 +97,13 @@ impl ModelState {
             }
             Step::Apply(KubernetesEffect::Record(report)) => {
                 self.check_readiness(object, &report);
+                let is_restarted = |restart: &&WorkloadRestart| {
+                    let key = report.recorded.key.as_ref().map(|key| key.sequence);
+                    report.recorded.restart.is_none() && key == Some(restart.sequence)
+                };
+                if let Some(restart) = self.recorded.restart.as_ref().filter(is_restarted) {
+                    self.restarted = Some(restart.sequence);
+                }
                 self.recorded = report.recorded;
             }
             Step::Execute(RemoteEffect::Bind { sequence, predecessor }) => {
@@ -144,6 +151,13 @@ impl ModelState {
             }
             Step::Apply(KubernetesEffect::WriteSecret { key, previous }) => {
                 self.write_secret(*key, previous, fate)
+            }
+            Step::Apply(KubernetesEffect::RestartWorkloads(sequence)) => {
+                let is_again = self.restarted >= Some(sequence) || sequence == Sequence::FIRST;
+                self.breaks("workloads restart once for each rotation", is_again);
+                self.breaks("no workload restarts for a deleted ServiceKey", object.deleting);
+                let problem = (fate == Fate::Refused).then(|| "it failed".to_owned());
+                self.process.run.learn(Answer::Restarted(sequence, problem));
             }
             Step::Apply(KubernetesEffect::RestoreSecret) => self.restore_secret(fate),
             Step::Apply(KubernetesEffect::OmitPrevious) => self.omit_previous(fate),

@@ -89,12 +89,17 @@ impl ModelState {
             }
         };
         self.rest(&object, &rest);
+        let time = match rest.requeue {
+            Requeue::At(time) | Requeue::PauseEnds(time) => Some(time),
+            Requeue::OnChange | Requeue::Poll | Requeue::Retry { .. } => None,
+        };
+        if let Some(time) = time.into_iter().chain(rest.not_after).min() {
+            let hour = (time.as_second() + 3599) / 3600;
+            self.hour_passes((hour - self.hour).max(0));
+            return Ok(false);
+        }
         match rest.requeue {
-            Requeue::At(time) | Requeue::PauseEnds(time) => {
-                let hour = (time.as_second() + 3599) / 3600;
-                self.hour_passes((hour - self.hour).max(0));
-            }
-            Requeue::Poll => {}
+            Requeue::At(_) | Requeue::PauseEnds(_) | Requeue::Poll => {}
             Requeue::OnChange if self.process.run.unusable.is_some() && !object.deleting => {
                 self.gave_back_what_is_of_no_use()?;
                 self.process.run.unusable = None;

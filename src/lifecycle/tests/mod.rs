@@ -9,6 +9,7 @@ mod plans;
 mod reconciling;
 mod refusals;
 mod repairs;
+mod restart;
 mod retain;
 mod rotation;
 mod vanished;
@@ -62,6 +63,7 @@ pub(crate) fn asking() -> Observed {
             inputs: "now".into(),
             rotation: RotationPolicy { every: None, overlap: Duration::ZERO, revokes_first: false },
             windows: Windows::default(),
+            restarts: false,
             keeps_previous: false,
             adopts: false,
             problem: None,

@@ -38,6 +38,15 @@ static ROTATIONS: MetricEntry = MetricEntry {
     advice: "The operator retries failed attempts; the condition `Rotating` gives the reason of the failure",
 };
 
+static RESTARTS: MetricEntry = MetricEntry {
+    name: "servicekeys_workload_restarts_total",
+    labels: &[BACKEND, Label { name: "outcome", values: Values::OneOf(&ROTATION_OUTCOMES) }],
+    help: "Restarts of workloads after rotations: `completed` when the API server stored the new pod template, `failed` \
+           otherwise",
+    advice: "The operator retries failed restarts; the condition `Rotating` with the reason `RestartFailed` gives the \
+             causes",
+};
+
 static ORPHAN_MITIGATIONS: MetricEntry = MetricEntry {
     name: "servicekeys_orphan_mitigations_total",
     labels: &[BACKEND],
@@ -130,6 +139,7 @@ struct RotationLabels {
 pub(super) struct Keys {
     operations: Family<OperationLabels, Counter>,
     rotations: Family<RotationLabels, Counter>,
+    restarts: Family<RotationLabels, Counter>,
     orphan_mitigations: Family<BackendLabels, Counter>,
     left_behind: Family<BackendLabels, Counter>,
     orphans: Family<ProviderLabels, Gauge>,
@@ -150,6 +160,7 @@ impl Keys {
     pub(super) fn expose(&self, catalog: &mut MetricCatalog) {
         catalog.add(&OPERATIONS, self.operations.clone());
         catalog.add(&ROTATIONS, self.rotations.clone());
+        catalog.add(&RESTARTS, self.restarts.clone());
         catalog.add(&ORPHAN_MITIGATIONS, self.orphan_mitigations.clone());
         catalog.add(&LEFT_BEHIND, self.left_behind.clone());
         catalog.add(&ORPHANS, self.orphans.clone());
@@ -160,7 +171,9 @@ impl Keys {
     /// Creates the counters of this kind of remote side at 0. Prometheus sees no increase in a series that starts at 1.
     pub(super) fn begin(&self, backend: BackendKind) {
         for outcome in ROTATION_OUTCOMES {
-            let _ = self.rotations.get_or_create(&RotationLabels { backend, outcome });
+            for counter in [&self.rotations, &self.restarts] {
+                let _ = counter.get_or_create(&RotationLabels { backend, outcome });
+            }
         }
         for counter in [&self.orphan_mitigations, &self.left_behind, &self.orphans_revoked] {
             let _ = counter.get_or_create(&BackendLabels { backend });
@@ -219,6 +232,14 @@ impl Metrics {
         let [done, failed] = ROTATION_OUTCOMES;
         let outcome = if completed { done } else { failed };
         self.0.keys.rotations.get_or_create(&RotationLabels { backend, outcome }).inc();
+    }
+
+    /// Counts restarts of workloads after a rotation.
+    pub(crate) fn count_restarts(&self, backend: BackendKind, completed: usize, failed: usize) {
+        for (outcome, count) in ROTATION_OUTCOMES.into_iter().zip([completed, failed]) {
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
+            self.0.keys.restarts.get_or_create(&RotationLabels { backend, outcome }).inc_by(count);
+        }
     }
 
     /// Counts a bind that may have created a key without an owner. The operator revokes that key.

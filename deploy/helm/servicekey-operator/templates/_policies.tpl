@@ -41,6 +41,17 @@ request.operation == 'CREATE'
     + '`: {{ .what }} it, and the operator sends its entries to the remote side'
 {{- end }}
 
+{{- /* CEL: whether two maps have equal entries, except for one key. The arguments are the maps and the key. */}}
+{{- define "servicekey-operator.equalExcept" -}}
+dyn({{ .now }}).all(key, key in [{{ range $place, $key := .except }}{{ if $place }}, {{ end }}'{{ $key }}'{{ end }}] || (key in dyn({{ .before }}) && dyn({{ .now }})[key] == dyn({{ .before }})[key]))
+&& dyn({{ .before }}).all(key, key in [{{ range $place, $key := .except }}{{ if $place }}, {{ end }}'{{ $key }}'{{ end }}] || key in dyn({{ .now }}))
+{{- end }}
+
+{{- /* CEL: the annotations of a pod template that are not the operator's. */}}
+{{- define "servicekey-operator.foreignAnnotations" -}}
+{{ . }}.spec.template.metadata.?annotations.orValue({}).filter(key, !key.startsWith('restart.servicekeys.dev/'))
+{{- end }}
+
 {{- /* The binding of a policy, with the action of its chart value. */}}
 {{- define "servicekey-operator.policyBinding" -}}
 apiVersion: admissionregistration.k8s.io/v1

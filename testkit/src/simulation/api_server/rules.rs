@@ -340,6 +340,9 @@ const TABLE: &[(&str, Check)] = &[
     ("!has(self.role) || !has(self.access) || !has(self.access.roles)", |value, _| {
         !has(value, "role") || !has(&value["access"], "roles")
     }),
+    ("[has(self.name), has(self.selector)].exists_one(given, given)", |value, _| {
+        count_of(value, &["name", "selector"]) == 1
+    }),
     ("[has(self.serviceIdCrn), has(self.roles)].exists_one(given, given)", |value, _| {
         count_of(value, &["serviceIdCrn", "roles"]) == 1
     }),

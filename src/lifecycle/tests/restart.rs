@@ -1,0 +1,143 @@
+//! Restarts of workloads after rotations.
+
+use rstest::rstest;
+
+use super::*;
+
+const SECOND: Sequence = Sequence::FIRST.next();
+
+/// A ServiceKey with workloads whose Secret contains the second key, while the status names the first one.
+fn rotated() -> Observed {
+    let next = KeyRecord { sequence: SECOND, ..key("now") };
+    let mut observed = holding(next);
+    observed.recorded = Recorded {
+        key: Some(key("now")),
+        operation: Some(Operation::bind(SECOND)),
+        ..Recorded::default()
+    };
+    observed.desired.rotation.overlap = 600 * MINUTE;
+    observed.desired.restarts = true;
+    observed
+}
+
+/// The restart that the next record begins.
+fn begun(observed: &Observed) -> Option<WorkloadRestart> {
+    recorded(decide(observed)).restart
+}
+
+/// A ServiceKey half a minute after its rotation.
+fn settled() -> Observed {
+    let mut observed = rotated();
+    observed.recorded = recorded(decide(&observed));
+    observed.now = at(30);
+    observed
+}
+
+#[test]
+fn workloads_restart_half_a_minute_after_a_rotation() {
+    let mut observed = rotated();
+    observed.recorded = recorded(decide(&observed));
+    let expected = WorkloadRestart { sequence: SECOND, due: at(30), attempts: 0, problem: None };
+    assert_eq!(observed.recorded.restart, Some(expected));
+    assert_eq!(rest(&observed).not_after, Some(at(30)));
+    observed.now = at(30);
+    assert_eq!(decide(&observed), Step::Apply(KubernetesEffect::RestartWorkloads(SECOND)));
+
+    observed.run.learn(Answer::Restarted(SECOND, None));
+    observed.recorded = recorded(decide(&observed));
+    assert_eq!(observed.recorded.restart, None);
+    assert_eq!(rest(&observed).not_after, None);
+}
+
+/// A restart belongs to a rotation. Whatever else happens to the status or the Secret restarts nothing.
+#[rstest]
+#[case::no_workloads(|observed: &mut Observed| observed.desired.restarts = false)]
+#[case::the_first_key(|observed: &mut Observed| {
+    *observed = Observed { recorded: Recorded::default(), ..holding(key("now")) };
+    observed.desired.restarts = true;
+})]
+#[case::the_same_credentials(|observed: &mut Observed| {
+    let SecretView::Intact { key, .. } = &mut observed.secret else { panic!("{:?}", observed.secret) };
+    key.same_credentials = true;
+})]
+fn nothing_restarts_without_another_key(#[case] change: fn(&mut Observed)) {
+    let mut observed = rotated();
+    change(&mut observed);
+    assert_eq!(begun(&observed), None);
+}
+
+#[test]
+fn workloads_that_are_named_later_restart_after_the_next_rotation() {
+    let mut observed = rotated();
+    observed.desired.restarts = false;
+    observed.recorded = recorded(decide(&observed));
+    observed.desired.restarts = true;
+    assert_eq!(rest(&observed).not_after, None);
+}
+
+#[test]
+fn a_failed_restart_is_tried_again_and_told() {
+    let mut observed = settled();
+    let problem = "Deployment `orders` does not exist".to_owned();
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        observed.run.restarted = Some((SECOND, Some(problem.clone())));
+        let report = match decide(&observed) {
+            Step::Apply(KubernetesEffect::Record(report)) => report,
+            step => panic!("{step:?}"),
+        };
+        let told = report.rotating.clone().unwrap();
+        assert_eq!(told.reason, Reason::RestartFailed);
+        assert!(told.message.contains(&problem), "{}", told.message);
+        assert!(report.ready.ready, "the Secret has a key that works");
+        observed.recorded = report.recorded;
+        let next = observed.recorded.restart.clone().unwrap().due;
+        waits.push(next.duration_since(observed.now).as_secs() / 60);
+        observed.run = RunState::default();
+        assert_eq!(rest(&observed).not_after, Some(next));
+        observed.now = next;
+        assert_eq!(decide(&observed), Step::Apply(KubernetesEffect::RestartWorkloads(SECOND)));
+    }
+    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+}
+
+/// The provider is not needed for a restart.
+#[test]
+fn a_provider_in_trouble_delays_no_restart() {
+    let mut observed = settled();
+    let problem = Problem { reason: Reason::RemoteUnreachable, message: "no answer".to_owned() };
+    observed.provider = ProviderView::Unavailable(problem);
+    observed.pause = Some(at(3600));
+    observed.now = at(29);
+    assert_eq!(rest(&observed).not_after, Some(at(30)));
+    observed.now = at(30);
+    assert_eq!(decide(&observed), Step::Apply(KubernetesEffect::RestartWorkloads(SECOND)));
+}
+
+#[rstest]
+#[case::suspended(|observed: &mut Observed| observed.desired.suspended = true)]
+#[case::deleted(|observed: &mut Observed| observed.desired.deleting = true)]
+#[case::the_secret_is_damaged(|observed: &mut Observed| {
+    let key = observed.secret.key().cloned();
+    observed.secret = SecretView::Damaged { key, previous: None };
+})]
+fn a_restart_waits_for_better_times(#[case] change: fn(&mut Observed)) {
+    let mut observed = settled();
+    change(&mut observed);
+    let step = decide(&observed);
+    assert!(!matches!(step, Step::Apply(KubernetesEffect::RestartWorkloads(_))), "{step:?}");
+    if let Step::Wait(wait) = step {
+        assert_eq!(wait.not_after, None, "a time that has passed would end each wait at once");
+    }
+}
+
+/// The next key came before the workloads restarted with the last one: they restart with the newest.
+#[test]
+fn the_next_rotation_begins_its_own_restart() {
+    let mut observed = settled();
+    observed.recorded.operation = Some(Operation::bind(SECOND.next()));
+    let third = KeyRecord { sequence: SECOND.next(), ..key("now") };
+    observed.secret = SecretView::Intact { key: third, previous: None, flaw: None };
+    let expected = WorkloadRestart { sequence: SECOND.next(), due: at(60), attempts: 0, problem: None };
+    assert_eq!(begun(&observed), Some(expected));
+}
