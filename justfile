@@ -12,7 +12,7 @@ mdbook := "0.5.4"
 
 # The test targets by recipe. `unit` takes every target that is not named here.
 docs_tests := "api_is_documented conditions_are_documented decisions_are_documented metrics_are_documented the_book_holds_together"
-integration_tests := "cloud_foundry control_plane demo gateway ibm_cloud library_broker model_api_server monitoring osb_conformance postgres postgres_broker"
+integration_tests := "cloud_foundry control_plane demo gateway ibm_cloud kubelet library_broker model_api_server monitoring osb_conformance postgres postgres_broker"
 other_recipes := docs_tests + " " + integration_tests + " install operator"
 
 # The oldest Rust that the project promises to build with.

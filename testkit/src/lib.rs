@@ -1,6 +1,7 @@
 //! The environment of the operator's tests and its demo:
 //!
-//! - a real Kubernetes control plane in [`control_plane`], and a [`gateway`] that delays requests of its clients;
+//! - a real Kubernetes control plane in [`control_plane`], a small [`kubelet`] that runs the containers of its pods as
+//!   local processes, and a [`gateway`] that delays requests of its clients;
 //! - a real database server in [`postgres`];
 //! - strict fakes of remote sides: an Open Service Broker in [`broker`], an OAuth token endpoint in [`token_server`], a
 //!   Cloud Foundry in [`cloud_foundry`], and an IBM Cloud in [`ibm_cloud`], with their common parts in [`remote`];
@@ -24,6 +25,7 @@ pub mod gitops;
 mod go;
 pub mod go_tool;
 pub mod ibm_cloud;
+pub mod kubelet;
 pub mod library_broker;
 pub mod postgres;
 mod process;

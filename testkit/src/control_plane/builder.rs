@@ -45,8 +45,8 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Whether the plane collects garbage, completes the deletion of namespaces, and fills aggregated roles such as
-    /// `edit`. Off by default.
+    /// Whether the plane collects garbage, completes the deletion of namespaces, fills aggregated roles such as `edit`,
+    /// and creates the pods of Deployments and StatefulSets. Off by default.
     #[must_use]
     pub fn with_controller_manager(mut self, wanted: bool) -> Self {
         self.controller_manager = wanted;

@@ -1,6 +1,7 @@
 //! A real Kubernetes control plane on the loopback interface: etcd and kube-apiserver. On request it also has the
-//! kube-controller-manager with the garbage collector, the namespace controller and the aggregation of roles. There are
-//! no nodes, so pods are stored and never run.
+//! kube-controller-manager with the garbage collector, the namespace controller, the aggregation of roles, and the
+//! controllers of Deployments, ReplicaSets and StatefulSets. There are no nodes, so no pod runs unless a
+//! [`kubelet`](crate::kubelet) runs it.
 //!
 //! [`ControlPlane::builder`] starts a separate plane. [`ControlPlane::shared`] returns the plane that all tests of a
 //! process share. There each test uses its own [namespace](ControlPlane::namespace), and its own

@@ -12,9 +12,16 @@ use serde_json::json;
 use super::{Error, access::Access, binaries::Binaries, certificates::Certificates, users::Users};
 use crate::process::{Process, ProcessError};
 
-/// The controllers that clean up, and the one that fills roles such as `edit`, which are empty without it.
-const CONTROLLERS: &str =
-    "garbage-collector-controller,namespace-controller,clusterrole-aggregation-controller";
+/// The controllers that clean up, the one that fills roles such as `edit`, which are empty without it, and those that
+/// create pods for workloads. DaemonSets need Nodes, which do not exist here.
+const CONTROLLERS: [&str; 6] = [
+    "garbage-collector-controller",
+    "namespace-controller",
+    "clusterrole-aggregation-controller",
+    "deployment-controller",
+    "replicaset-controller",
+    "statefulset-controller",
+];
 
 /// The common files, binaries and ports of the servers of one plane.
 pub(super) struct Site {
@@ -143,7 +150,7 @@ impl Site {
         self.write(kubeconfig, &access.kubeconfig(&users.controller_manager)?)?;
         let arguments = [
             self.flag("kubeconfig", kubeconfig),
-            format!("--controllers={CONTROLLERS}").into(),
+            format!("--controllers={}", CONTROLLERS.join(",")).into(),
             "--use-service-account-credentials=false".into(),
             "--leader-elect=false".into(),
             "--secure-port=0".into(),
