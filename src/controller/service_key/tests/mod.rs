@@ -13,5 +13,6 @@ mod outages;
 mod rehearsal;
 mod remote;
 mod repair;
+mod restarts;
 mod secret;
 mod status;

@@ -1,0 +1,163 @@
+//! `RestartWorkloads`: patches of pod templates after a rotation.
+
+use std::time::Duration;
+
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::fixtures::*;
+
+/// A ServiceKey that has to restart these workloads with its second key.
+async fn restarting(targets: Value) -> Scene {
+    let key = service_key().finalized().with_key(2).with_restart(2, "2026-11-24T12:00:00Z");
+    let key = key.specifying("rotation", json!({"restart": targets}));
+    let mut scene = scene(key).await.with_own_secret(2);
+    scene.expect(read_secret(), works());
+    scene
+}
+
+fn orders() -> Value {
+    json!([{"kind": "Deployment", "name": "orders"}])
+}
+
+/// The patch of the pod template. The value begins with the number of the key, and ends with the first digits of the
+/// ServiceKey's UID.
+fn with_second_key() -> Value {
+    let annotations = json!({"restart.servicekeys.dev/db": "2-0c1d2e3f"});
+    json!({"spec": {"template": {"metadata": {"annotations": annotations}}}})
+}
+
+#[tokio::test]
+async fn each_workload_is_patched_once() {
+    let targets = json!([
+        {"kind": "Deployment", "name": "orders"},
+        {"kind": "StatefulSet", "name": "ledger"},
+        {"kind": "DaemonSet", "name": "agent"},
+        {"kind": "Deployment", "name": "orders"},
+    ]);
+    let mut scene = restarting(targets).await;
+    let workloads = ["deployments/orders", "statefulsets/ledger", "daemonsets/agent"];
+    for workload in workloads {
+        scene.api.store_workload(workload, json!({"template": {"metadata": {"annotations": {"mine": "x"}}}}));
+        scene.expect(patch_workload(workload).with(with_second_key()), works());
+    }
+    scene.expect(write_status(), works());
+    assert_eq!(scene.reconcile().await, "settled, awaits a change");
+    for workload in workloads {
+        let expected = json!({"mine": "x", "restart.servicekeys.dev/db": "2-0c1d2e3f"});
+        assert_eq!(scene.api.template_annotations(workload), &expected);
+    }
+    assert_eq!(scene.status().get("restart"), None);
+
+    scene.cache_catches_up();
+    assert_eq!(scene.reconcile().await, "settled, awaits a change", "nothing is patched again");
+    let events = scene.events().await;
+    let note = "restarted with key 2: DaemonSet `agent`, Deployment `orders`, StatefulSet `ledger`";
+    assert_eq!(events, [("WorkloadsRestarted".to_owned(), note.to_owned())]);
+}
+
+#[tokio::test]
+async fn nothing_is_patched_before_the_time() {
+    let key = service_key().finalized().with_key(2).with_restart(2, "2026-11-24T12:00:30Z");
+    let mut scene = scene(key.specifying("rotation", json!({"restart": orders()}))).await.with_own_secret(2);
+    scene.api.store_workload("deployments/orders", json!({}));
+    scene.expect(read_secret(), works());
+    scene.expect(write_status(), works());
+    assert_eq!(scene.reconcile().await, "settled, requeued");
+    scene.later(Duration::from_secs(30));
+    scene.expect(patch_workload("deployments/orders"), works());
+    scene.expect(write_status(), works());
+    assert_eq!(scene.reconcile().await, "settled, awaits a change");
+}
+
+/// The answer to the patch is lost, or that to the write of the status, or the operator crashes. The next patch has the
+/// same value, so it restarts nothing.
+#[tokio::test]
+async fn a_repeated_patch_changes_nothing() {
+    let mut scene = restarting(orders()).await;
+    scene.api.store_workload("deployments/orders", json!({}));
+    scene.expect(patch_workload("deployments/orders").with(with_second_key()), works());
+    scene.expect(write_status(), internal_error());
+    assert_eq!(scene.reconcile().await, "error, requeued");
+    scene.expect(patch_workload("deployments/orders").with(with_second_key()), works_unheard());
+    scene.expect(write_status(), works());
+    assert_eq!(scene.reconcile().await, "settled, requeued");
+    scene.later(Duration::from_secs(60));
+    scene.cache_catches_up();
+    scene.expect(patch_workload("deployments/orders").with(with_second_key()), works());
+    scene.expect(write_status(), works());
+    assert_eq!(scene.reconcile().await, "settled, awaits a change");
+}
+
+#[tokio::test]
+async fn a_selector_restarts_all_that_it_selects() {
+    let selector = json!({
+        "matchLabels": {"app": "orders"},
+        "matchExpressions": [{"key": "tier", "operator": "In", "values": ["front"]}],
+    });
+    let mut scene = restarting(json!([{"kind": "StatefulSet", "selector": selector}])).await;
+    for name in ["one", "two"] {
+        scene.api.store_workload(&format!("statefulsets/{name}"), json!({}));
+    }
+    scene.expect(list_workloads("statefulsets", "app%3Dorders%2Ctier+in+%28front%29"), works());
+    scene.expect(patch_workload("statefulsets/one").with(with_second_key()), works());
+    scene.expect(patch_workload("statefulsets/two").with(with_second_key()), works());
+    scene.expect(write_status(), works());
+    assert_eq!(scene.reconcile().await, "settled, awaits a change");
+}
+
+#[tokio::test]
+async fn a_selector_of_too_many_workloads_is_reported() {
+    let mut scene = restarting(json!([{"kind": "StatefulSet", "selector": {}}])).await;
+    for number in 0..101 {
+        scene.api.store_workload(&format!("statefulsets/app-{number:03}"), json!({}));
+    }
+    scene.expect(list_workloads("statefulsets", ""), works());
+    for number in 0..100 {
+        scene.expect(patch_workload(&format!("statefulsets/app-{number:03}")), works());
+    }
+    scene.expect(write_status(), works());
+    assert_eq!(scene.reconcile().await, "settled, requeued");
+    let (_, reason, message) = scene.condition("Rotating");
+    assert_eq!(reason, "RestartFailed");
+    assert!(message.contains("selects more than 100 workloads: name fewer"), "{message}");
+}
+
+#[rstest]
+#[case::it_is_missing(json!({}), not_found(), "Deployment `orders` does not exist")]
+#[case::a_permission_is_missing(
+    json!({}),
+    forbidden("deployments.apps \"orders\" is forbidden"),
+    "the operator may not patch a Deployment here; the Kubernetes API could not restart the workload: deployments.apps"
+)]
+#[case::the_api_server_is_in_trouble(json!({}), internal_error(), "Deployment `orders` can't be restarted")]
+#[case::it_is_paused(json!({"paused": true}), works(), "Deployment `orders` is paused: resume it")]
+#[case::its_pods_stay(
+    json!({"updateStrategy": {"type": "OnDelete"}}),
+    works(),
+    "has the update strategy `OnDelete`: delete its pods"
+)]
+#[tokio::test]
+async fn a_failure_is_told_and_tried_again(#[case] spec: Value, #[case] answer: Answer, #[case] words: &str) {
+    let targets = json!([{"kind": "Deployment", "name": "orders"}, {"kind": "Deployment", "name": "bills"}]);
+    let mut scene = restarting(targets).await;
+    scene.api.store_workload("deployments/orders", spec);
+    scene.api.store_workload("deployments/bills", json!({}));
+    scene.expect(patch_workload("deployments/orders"), answer);
+    scene.expect(patch_workload("deployments/bills"), works());
+    scene.expect(write_status(), works());
+    assert_eq!(scene.reconcile().await, "settled, requeued");
+    let (status, reason, message) = scene.condition("Rotating");
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "RestartFailed"));
+    assert!(message.contains(words) && message.contains("the next attempt is at 2026-11-24T12:01:00Z"), "{message}");
+    assert_eq!(scene.condition("Ready").0, "True");
+
+    scene.later(Duration::from_secs(60));
+    scene.cache_catches_up();
+    scene.api.store_workload("deployments/orders", json!({}));
+    scene.expect(patch_workload("deployments/orders").with(with_second_key()), works());
+    scene.expect(patch_workload("deployments/bills").with(with_second_key()), works());
+    scene.expect(write_status(), works());
+    assert_eq!(scene.reconcile().await, "settled, awaits a change");
+    assert!(scene.status()["conditions"].as_array().unwrap().iter().all(|shown| shown["type"] != "Rotating"));
+}
