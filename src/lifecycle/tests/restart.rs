@@ -10,11 +10,8 @@ const SECOND: Sequence = Sequence::FIRST.next();
 fn rotated() -> Observed {
     let next = KeyRecord { sequence: SECOND, ..key("now") };
     let mut observed = holding(next);
-    observed.recorded = Recorded {
-        key: Some(key("now")),
-        operation: Some(Operation::bind(SECOND)),
-        ..Recorded::default()
-    };
+    observed.recorded =
+        Recorded { key: Some(key("now")), operation: Some(Operation::bind(SECOND)), ..Recorded::default() };
     observed.desired.rotation.overlap = 600 * MINUTE;
     observed.desired.restarts = true;
     observed

@@ -5,10 +5,10 @@
 //! the loopback interface only (a value of the chart), volumes are temporary folders, and a kubeconfig names the API
 //! server.
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
 use kube::{
     Api,
-    api::{DeleteParams, ObjectMeta, PostParams},
+    api::{DeleteParams, DynamicObject, ObjectMeta, PostParams},
 };
 use serde_json::{Value, json};
 use servicekey_operator::api::{ClusterKeyProvider, KeyProvider, ServiceKey};
@@ -36,8 +36,9 @@ async fn for_the_whole_cluster() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn for_a_single_namespace() {
-    let installation = Installation::install(&format!("namespaces={{{TEAM}}}")).await;
+    let installation = Installation::install(&format!("namespaces={{{TEAM}}},restarts.enabled=true")).await;
     let operator = spine(&installation).await;
+    restarts_of_workloads(&installation).await;
     assert_eq!(operator.terminate().await.code(), Some(0));
     assert_eq!(installation.rights_to_spare(), [""; 0]);
 }
@@ -91,6 +92,44 @@ async fn spine(installation: &Installation) -> Process {
     stage.wait_gone("another").await;
     stage.delete_and_leave_nothing(KEY).await;
     operator
+}
+
+/// A rotation that restarts a workload by its name and others by a selector.
+async fn restarts_of_workloads(installation: &Installation) {
+    let stage = &installation.stage;
+    let kinds = ["Deployment", "StatefulSet", "DaemonSet"];
+    let labels = json!({"app": "orders"});
+    for kind in kinds {
+        let template = json!({
+            "metadata": {"labels": labels},
+            "spec": {"containers": [{"name": "app", "image": "app"}], "nodeSelector": {"none": "at-all"}},
+        });
+        let workload = json!({
+            "apiVersion": "apps/v1",
+            "kind": kind,
+            "metadata": {"name": "orders", "namespace": TEAM, "labels": labels},
+            "spec": {"selector": {"matchLabels": labels}, "template": template, "serviceName": "orders"},
+        });
+        let mut workload: DynamicObject = serde_json::from_value(workload).unwrap();
+        if kind != "StatefulSet" {
+            workload.data["spec"].as_object_mut().unwrap().remove("serviceName");
+        }
+        stage.plane.apply(&workload).await.unwrap();
+    }
+    let selector = json!({"matchLabels": labels});
+    let targets = kinds.map(|kind| json!({"kind": kind, "selector": selector}));
+    let named = json!({"kind": "Deployment", "name": "orders"});
+    let targets = [&[named], &targets[..]].concat();
+    stage.create_rotating(json!({"overlap": "0s", "restart": targets})).await;
+    stage.request_rotation(json!("now")).await;
+    stage.wait_settled_with(2).await;
+    let is_done = |key: &ServiceKey| key.status.as_ref().is_some_and(|status| status.restart.is_none());
+    let key =
+        stage.wait(stage.keys(), KEY, "without a restart", |key| key.is_some_and(is_done)).await.unwrap();
+    assert!(key.status.unwrap().conditions.iter().all(|shown| shown.type_ != "Rotating"));
+    let deployment: Deployment = stage.api().get("orders").await.unwrap();
+    assert_eq!(deployment.metadata.generation, Some(2));
+    stage.delete_and_leave_nothing(KEY).await;
 }
 
 /// The same for a ClusterKeyProvider, whose login is in the operator's namespace.

@@ -6,3 +6,4 @@ mod previous_credentials_stay_for_the_overlap;
 mod rotation_follows_its_rules;
 mod rotations_come_in_their_windows;
 mod rotations_come_on_time;
+mod workloads_restart_after_rotations;

@@ -13,10 +13,13 @@ const NAMESPACED: &str = include_str!("../../../deploy/kustomize/namespaced/rbac
 /// The rights of an operator that serves the whole cluster.
 const CLUSTER: &str = include_str!("../../../deploy/kustomize/cluster/rbac.yaml");
 
+/// The right to restart workloads.
+const RESTARTS: &str = include_str!("../../../deploy/kustomize/restarts/rbac.yaml");
+
 /// The shipped admission policies.
 const POLICIES: &str = include_str!("../../../deploy/kustomize/crds/policies.yaml");
-/// The policy for the operator's own writes.
-const OPERATOR_WRITES: &str = "servicekey-operator-writes";
+/// The policies for the operator's own writes.
+const OPERATOR_WRITES: [&str; 2] = ["servicekey-operator-writes", "servicekey-operator-restart-writes"];
 /// The label of a namespace without these policies, for attacks that the operator must withstand without them.
 pub const UNGUARDED: &str = "servicekeys.dev/unguarded";
 
@@ -28,6 +31,31 @@ pub async fn to_serve_namespace(plane: &ControlPlane, namespace: &str) -> User {
 /// A service account in this namespace that may serve the whole cluster.
 pub async fn to_serve_cluster(plane: &ControlPlane, namespace: &str) -> User {
     install(plane, CLUSTER, namespace).await
+}
+
+/// Grants an operator's service account the right to restart workloads in this namespace.
+pub async fn to_restart_workloads(plane: &ControlPlane, namespace: &str, user: &User) {
+    let mut names = user.name.rsplit(':');
+    let (account, home) = (names.next().unwrap(), names.next().unwrap());
+    let mut granted = Vec::new();
+    for mut object in documents(RESTARTS).unwrap() {
+        let types = object.types.as_mut().unwrap();
+        types.kind = types.kind.trim_start_matches("Cluster").to_owned();
+        let is_binding = types.kind == "RoleBinding";
+        object.metadata.namespace = Some(namespace.to_owned());
+        if is_binding {
+            object.metadata.name = Some(format!("{}-{account}", object.name_any()));
+            object.data["roleRef"]["kind"] = json!("Role");
+            object.data["subjects"] = json!([{"kind": "ServiceAccount", "name": account, "namespace": home}]);
+        }
+        let rules = object.data.get("rules").cloned();
+        plane.apply(&object).await.unwrap();
+        if let Some(rules) = rules {
+            let rules: Vec<PolicyRule> = serde_json::from_value(rules).unwrap();
+            granted.extend(rules);
+        }
+    }
+    plane.until_allowed(user, &granted, Some(namespace)).await.unwrap();
 }
 
 /// Applies the manifests in this namespace for a new service account.
@@ -74,7 +102,7 @@ async fn install_policies(plane: &ControlPlane) {
     }
     for mut object in objects {
         let is_binding = object.types.as_ref().unwrap().kind.ends_with("Binding");
-        if is_binding && object.name_any() != OPERATOR_WRITES {
+        if is_binding && !OPERATOR_WRITES.contains(&object.name_any().as_str()) {
             let guarded = json!({"matchExpressions": [{"key": UNGUARDED, "operator": "DoesNotExist"}]});
             object.data["spec"]["matchResources"] = json!({"namespaceSelector": guarded});
         }

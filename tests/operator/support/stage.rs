@@ -133,6 +133,11 @@ impl Stage {
         run(config, user, self.options(), |operator| operator.with_clock(clock))
     }
 
+    /// The same, as this account.
+    pub fn start_operator_as(&self, user: &User, clock: Clock) -> Running {
+        run(self.plane.config_as(user), user.clone(), self.options(), |operator| operator.with_clock(clock))
+    }
+
     /// Starts an operator whose clock is ahead.
     pub async fn start_operator_ahead(&self, by: SignedDuration) -> Running {
         self.start_operator_by(ahead(by)).await

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::{
     admissionregistration::v1::ValidatingAdmissionPolicyBinding,
+    apps::v1::Deployment,
     core::v1::{Secret, ServiceAccount},
 };
 use kube::{
@@ -19,6 +20,7 @@ use super::{
     abuse::{Abuse, Actor},
     harness::{Tenants, dry_patch, dry_run, instance_of_broker, key_manifest, until_refused},
 };
+use crate::support::rights;
 
 pub const ABUSES: &[Abuse] = &[
     abuse!(
@@ -51,6 +53,19 @@ pub const ABUSES: &[Abuse] = &[
         Actor::KeyWriter,
         "creates a ServiceKey for a ClusterKeyProvider that it has no right to use, where `policies.providerUse` is on",
         "the policy refuses it and names the missing right `use`; with the right it is admitted",
+    ),
+    abuse!(
+        a_workload_that_the_tenant_may_not_patch_does_not_restart,
+        Actor::KeyWriter,
+        "names Deployments that it may not change in `rotation.restart`, by name, by a selector, and beside its own",
+        "the policy refuses each and names the missing right `patch`; its own Deployment is admitted",
+    ),
+    abuse!(
+        the_operators_token_changes_no_workload,
+        Actor::Sidecar,
+        "steals the operator's token, which may restart workloads, and changes images, commands, replicas, labels and \
+         other annotations of a Deployment",
+        "the policy refuses each; only the annotations that restart pods are admitted",
     ),
 ];
 
@@ -228,4 +243,101 @@ async fn a_provider_that_the_tenant_may_not_use_makes_no_key() {
 
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(tenants.admin.clone());
     bindings.delete("servicekey-operator-provider-use", &DeleteParams::default()).await.unwrap();
+}
+
+fn deployment(name: &str) -> Deployment {
+    let labels = json!({"app": name});
+    serde_json::from_value(json!({
+        "metadata": {"name": name, "labels": {"team": "a"}},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels, "annotations": {"note": "x"}},
+                "spec": {"containers": [{"name": "app", "image": "app"}]},
+            },
+        },
+    }))
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workload_that_the_tenant_may_not_patch_does_not_restart() {
+    let tenants = Tenants::meet(Actor::KeyWriter).await;
+    tenants.guard().await;
+    let may_patch_one = json!([{
+        "apiGroups": ["apps"],
+        "resources": ["deployments"],
+        "resourceNames": ["own"],
+        "verbs": ["patch"],
+    }]);
+    tenants.grant_attacker("patch-own", may_patch_one).await;
+    let own = json!({"kind": "Deployment", "name": "own"});
+    let key = |targets: &Value| -> ServiceKey {
+        let rotation = json!({"rotation": {"restart": targets}});
+        let manifest = key_manifest("creds", json!({"name": "broker"}), instance_of_broker(), rotation);
+        serde_json::from_value(manifest).unwrap()
+    };
+    let keys = tenants.attacker.keys();
+    for (targets, what) in [
+        (json!([{"kind": "Deployment", "name": "theirs"}]), "Deployment `theirs`"),
+        (json!([own, {"kind": "StatefulSet", "name": "own"}]), "StatefulSet `own`"),
+        (json!([own, {"kind": "Deployment", "selector": {"matchLabels": {"app": "own"}}}]), "Deployments"),
+    ] {
+        let words = until_refused(async || keys.create(&dry_run(), &key(&targets)).await).await;
+        let right = format!(
+            "user `{}` needs the right `patch` on the {what} in the namespace `{}`",
+            tenants.attacker.user.name, tenants.attacker.namespace
+        );
+        assert!(words.contains(&right), "{words}");
+    }
+    keys.create(&PostParams::default(), &key(&json!([own]))).await.unwrap();
+    let theirs = json!({"spec": {"rotation": {"restart": [{"kind": "Deployment", "name": "theirs"}]}}});
+    keys.patch("creds", &dry_patch(), &Patch::Merge(theirs)).await.unwrap_err();
+    // What the list already contains needs no right again.
+    let other = json!({"spec": {"rotation": {"every": "720h"}}});
+    keys.patch("creds", &dry_patch(), &Patch::Merge(other)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operators_token_changes_no_workload() {
+    let (tenants, client, _) = with_the_operators_token().await;
+    let namespace = &tenants.victim.namespace;
+    rights::to_restart_workloads(tenants.plane(), namespace, tenants.operator_user()).await;
+    let theirs: Api<Deployment> = Api::namespaced(tenants.admin.clone(), namespace);
+    theirs.create(&PostParams::default(), &deployment("theirs")).await.unwrap();
+    let stolen: Api<Deployment> = Api::namespaced(client, namespace);
+    for change in [
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "app", "image": "evil"}]}}}}),
+        json!({"spec": {"template": {"spec": {"hostNetwork": true}}}}),
+        json!({"spec": {"template": {"metadata": {"annotations": {"note": "y"}}}}}),
+        json!({"spec": {"template": {"metadata": {"annotations": {"note": null}}}}}),
+        json!({"spec": {"template": {"metadata": {"annotations": {"example.com/inject": "true"}}}}}),
+        json!({"spec": {"template": {"metadata": {"labels": {"sidecar": "true"}}}}}),
+        json!({"spec": {"replicas": 3}}),
+        json!({"spec": {"paused": true}}),
+        json!({"metadata": {"labels": {"team": "b"}}}),
+        json!({"metadata": {"annotations": {"restart.servicekeys.dev/x": "1"}}}),
+        json!({"metadata": {"finalizers": ["example.com/other"]}}),
+    ] {
+        let patch = Patch::Merge(change);
+        let words = until_refused(async || stolen.patch("theirs", &dry_patch(), &patch).await).await;
+        assert!(
+            words.contains("may change only annotations of the domain `restart.servicekeys.dev`"),
+            "{words}"
+        );
+        stolen.patch("theirs", &PatchParams::default(), &patch).await.unwrap_err();
+    }
+    for value in [json!("1"), json!("2"), Value::Null] {
+        let annotations = json!({"restart.servicekeys.dev/creds": value});
+        let patch = Patch::Merge(json!({"spec": {"template": {"metadata": {"annotations": annotations}}}}));
+        stolen.patch("theirs", &PatchParams::default(), &patch).await.unwrap();
+    }
+    // A template may have no annotation yet.
+    let mut bare = deployment("bare");
+    bare.spec.as_mut().unwrap().template.metadata.as_mut().unwrap().annotations = None;
+    theirs.create(&PostParams::default(), &bare).await.unwrap();
+    let annotations = json!({"restart.servicekeys.dev/creds": "1"});
+    let patch = Patch::Merge(json!({"spec": {"template": {"metadata": {"annotations": annotations}}}}));
+    stolen.patch("bare", &PatchParams::default(), &patch).await.unwrap();
 }

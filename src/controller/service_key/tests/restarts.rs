@@ -149,7 +149,10 @@ async fn a_failure_is_told_and_tried_again(#[case] spec: Value, #[case] answer: 
     assert_eq!(scene.reconcile().await, "settled, requeued");
     let (status, reason, message) = scene.condition("Rotating");
     assert_eq!((status.as_str(), reason.as_str()), ("True", "RestartFailed"));
-    assert!(message.contains(words) && message.contains("the next attempt is at 2026-11-24T12:01:00Z"), "{message}");
+    assert!(
+        message.contains(words) && message.contains("the next attempt is at 2026-11-24T12:01:00Z"),
+        "{message}"
+    );
     assert_eq!(scene.condition("Ready").0, "True");
 
     scene.later(Duration::from_secs(60));

@@ -1,0 +1,290 @@
+//! Workloads that read their credentials from the environment restart once after each rotation, and for no other reason.
+//! The pods of the first test are real processes that log in to a real database.
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{ResourceExt, api::PostParams};
+use serde_json::{Value, json};
+use servicekey_operator::api::{Reason, ServiceKey};
+use testkit::{control_plane::User, kubelet::Kubelet};
+use tokio::time::{Instant, sleep};
+use tokio_postgres::error::SqlState;
+
+use crate::support::{
+    conditions::Reports,
+    database::{Database, log_in},
+    rights,
+    rotation::sequence,
+    stage::{PATIENCE, Stage, wait},
+    time::Time,
+};
+
+const NAME: &str = "monitoring-creds";
+const APP: &str = "app";
+const ANNOTATION: &str = "restart.servicekeys.dev/monitoring-creds";
+const EVERY: Duration = Duration::from_secs(720 * 3600);
+/// The overlap plus one second, because the status stores its end in whole seconds.
+const OVERLAP: Duration = Duration::from_secs(24 * 3600 + 1);
+/// The delay of a restart plus one second.
+const SETTLING: Duration = Duration::from_secs(31);
+
+fn rotation() -> Value {
+    json!({"every": "720h", "overlap": "24h", "restart": [{"kind": "Deployment", "name": APP}]})
+}
+
+/// An account of an operator that may restart workloads.
+async fn restarting_user(stage: &Stage) -> User {
+    let user = stage.operator_user().await;
+    rights::to_restart_workloads(stage.plane, &stage.namespace, &user).await;
+    user
+}
+
+/// Creates the Deployment `app` with this many pods of this container.
+async fn deploy(stage: &Stage, replicas: u32, container: Value) {
+    let labels = json!({"app": APP});
+    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [container]}});
+    let spec = json!({"replicas": replicas, "selector": {"matchLabels": labels}, "template": template});
+    let deployment = json!({"metadata": {"name": APP}, "spec": spec});
+    let deployment: Deployment = serde_json::from_value(deployment).unwrap();
+    stage.api::<Deployment>().create(&PostParams::default(), &deployment).await.unwrap();
+}
+
+/// The value of the operator's annotation in the pod template.
+fn restarted_with(deployment: &Deployment) -> Option<&str> {
+    let template = deployment.spec.as_ref()?.template.metadata.as_ref()?;
+    template.annotations.as_ref()?.get(ANNOTATION).map(String::as_str)
+}
+
+/// Waits until the Deployment was restarted with the key of this number.
+async fn wait_restarted_with(stage: &Stage, number: u32) -> Deployment {
+    let is_restarted =
+        |app: &Deployment| restarted_with(app).is_some_and(|value| value.starts_with(&format!("{number}-")));
+    wait(stage.api(), APP, "restarted", |app| app.is_some_and(is_restarted)).await.unwrap()
+}
+
+async fn wait_for_key(stage: &Stage, number: u32) {
+    let is_next = |key: &ServiceKey| sequence(key) == Some(number);
+    wait(stage.keys(), NAME, "with the next key", |key| key.is_some_and(is_next)).await;
+}
+
+/// Waits until the status says that no restart is due.
+async fn wait_restarts_done(stage: &Stage) {
+    let is_done = |key: &ServiceKey| key.status.as_ref().is_some_and(|status| status.restart.is_none());
+    wait(stage.keys(), NAME, "without a restart", |key| key.is_some_and(is_done)).await;
+}
+
+/// The message of the condition about a restart that failed.
+fn failed_restart(key: &ServiceKey) -> Option<&str> {
+    let conditions = &key.status.as_ref()?.conditions;
+    let failed = conditions.iter().find(|shown| shown.reason == Reason::RestartFailed.as_str())?;
+    Some(&failed.message)
+}
+
+async fn generation(stage: &Stage) -> i64 {
+    stage.api::<Deployment>().get(APP).await.unwrap().metadata.generation.unwrap()
+}
+
+/// The program of the pods: logs in with the variable `DB_URI` each 50 ms, and prints a line for each login.
+#[tokio::test]
+#[ignore = "a pod of another test runs it until it is ended"]
+async fn log_in_with_the_environment() {
+    let login = std::env::var("DB_URI").unwrap().parse().unwrap();
+    loop {
+        match log_in(&login).await {
+            Ok(_) => println!("login ok"),
+            Err(error) if error.code() == Some(&SqlState::INVALID_PASSWORD) => println!("login refused"),
+            Err(error) => println!("login failed: {error:?}"),
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits until two pods of the newest template run, and each of them has logged in again.
+async fn wait_for_logins(kubelet: &Kubelet, since: usize) {
+    let logins = |pod: &str| kubelet.log(pod, "main").lines().filter(|line| *line == "login ok").count();
+    let deadline = Instant::now() + PATIENCE;
+    let newest = || {
+        let running = kubelet.running();
+        let known: Vec<_> = kubelet.starts().iter().take(since).map(|start| start.pod.clone()).collect();
+        (running.len() == 2 && running.iter().all(|start| !known.contains(&start.pod))).then_some(running)
+    };
+    let running = loop {
+        assert!(Instant::now() < deadline, "no new pods: {:?}", kubelet.starts());
+        match newest() {
+            Some(running) => break running,
+            None => sleep(Duration::from_millis(20)).await,
+        }
+    };
+    for start in running {
+        let before = logins(&start.pod);
+        while logins(&start.pod) < before + 2 {
+            assert!(Instant::now() < deadline, "{}", kubelet.log(&start.pod, "main"));
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_with_its_password_in_the_environment_logs_in_through_five_rotations() {
+    const ROTATIONS: u32 = 5;
+    let stage = Stage::set().await;
+    let database = Database::behind_a_provider("app", &stage).await;
+    let time = Time::default();
+    let user = restarting_user(&stage).await;
+    let _operator = stage.start_operator_as(&user, time.clock());
+    let mut manifest = database.key_manifest(NAME, &stage);
+    manifest["spec"]["rotation"] = rotation();
+    stage.create::<ServiceKey>(manifest).await;
+    stage.wait_ready(NAME).await;
+
+    let kubelet = Kubelet::builder(stage.client.clone(), &stage.namespace).start().await.unwrap();
+    let program = std::env::current_exe().unwrap();
+    let test = concat!(module_path!(), "::log_in_with_the_environment").split_once("::").unwrap().1;
+    let uri = json!({"secretKeyRef": {"name": NAME, "key": "uri"}});
+    let container = json!({
+        "name": "main", "image": "program", "command": [program],
+        "args": ["--ignored", "--exact", test, "--nocapture"],
+        "env": [{"name": "DB_URI", "valueFrom": uri}],
+    });
+    deploy(&stage, 2, container).await;
+    wait_for_logins(&kubelet, 0).await;
+
+    for number in 2..=ROTATIONS + 1 {
+        let before = kubelet.starts().len();
+        time.pass(EVERY, &stage, NAME).await;
+        wait_for_key(&stage, number).await;
+        assert_eq!(kubelet.starts().len(), before, "no pod restarts before the kubelets know the key");
+        time.pass(SETTLING, &stage, NAME).await;
+        wait_restarted_with(&stage, number).await;
+        wait_for_logins(&kubelet, before).await;
+        time.pass(OVERLAP, &stage, NAME).await;
+        stage.wait_settled_with(number).await;
+        wait_for_logins(&kubelet, before).await;
+    }
+
+    let starts = kubelet.starts();
+    assert_eq!(
+        starts.len(),
+        2 * (usize::try_from(ROTATIONS).unwrap() + 1),
+        "each pod restarts once per rotation"
+    );
+    let logs: Vec<_> = starts.iter().map(|start| kubelet.log(&start.pod, "main")).collect();
+    let failures: Vec<_> = logs
+        .iter()
+        .flat_map(|log| log.lines())
+        .filter(|line| line.starts_with("login") && *line != "login ok")
+        .collect();
+    assert_eq!(failures, [""; 0]);
+    assert_eq!(generation(&stage).await, 1 + i64::from(ROTATIONS));
+}
+
+/// The operator ends and starts fifty times: before and after each of five rotations, and around each restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_starts_of_the_operator_restart_nothing() {
+    const ROTATIONS: u32 = 5;
+    let stage = Stage::set().await;
+    let time = Time::default();
+    let user = restarting_user(&stage).await;
+    let operator = stage.start_operator_as(&user, time.clock());
+    stage.create_rotating(rotation()).await;
+    drop(operator);
+    deploy(&stage, 0, json!({"name": "main", "image": "program"})).await;
+
+    let mut starts = 0;
+    let mut start = async || {
+        starts += 1;
+        let operator = stage.start_operator_as(&user, time.clock());
+        // The first reconcile of each start.
+        time.pass(Duration::from_secs(1), &stage, NAME).await;
+        operator
+    };
+    for number in 2..=ROTATIONS + 1 {
+        time.leap(jiff::SignedDuration::try_from(EVERY).unwrap());
+        let operator = start().await;
+        wait_for_key(&stage, number).await;
+        drop(operator);
+        for _ in 0..3 {
+            drop(start().await);
+        }
+        assert_eq!(generation(&stage).await, i64::from(number) - 1, "the restart is not due yet");
+        time.leap(jiff::SignedDuration::try_from(SETTLING).unwrap());
+        let operator = start().await;
+        wait_restarted_with(&stage, number).await;
+        drop(operator);
+        let operator = start().await;
+        wait_restarts_done(&stage).await;
+        drop(operator);
+        time.leap(jiff::SignedDuration::try_from(OVERLAP).unwrap());
+        let operator = start().await;
+        stage.wait_settled_with(number).await;
+        drop(operator);
+        for _ in 0..3 {
+            drop(start().await);
+        }
+    }
+    assert_eq!(starts, 50);
+    assert_eq!(generation(&stage).await, 1 + i64::from(ROTATIONS));
+    let _operator = stage.start_operator_as(&user, time.clock());
+    stage.delete_and_leave_nothing(NAME).await;
+    assert_eq!(generation(&stage).await, 1 + i64::from(ROTATIONS), "a deletion restarts nothing");
+}
+
+/// Without the right, the rotation succeeds, and the condition names what is missing. The restart follows once the
+/// administrator has granted it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_right_is_named() {
+    let stage = Stage::set().await;
+    let time = Time::default();
+    let user = stage.operator_user().await;
+    let _operator = stage.start_operator_as(&user, time.clock());
+    stage.create_rotating(rotation()).await;
+    deploy(&stage, 0, json!({"name": "main", "image": "program"})).await;
+    time.pass(EVERY, &stage, NAME).await;
+    wait_for_key(&stage, 2).await;
+    time.pass(SETTLING, &stage, NAME).await;
+    let is_told = |key: &ServiceKey| failed_restart(key).is_some();
+    let key = wait(stage.keys(), NAME, "RestartFailed", |key| key.is_some_and(is_told)).await.unwrap();
+    let words = "Deployment `app` can't be restarted: the operator may not patch a Deployment here";
+    assert!(failed_restart(&key).unwrap().contains(words), "{:?}", key.status);
+    assert!(key.is(true, Reason::Available), "{:?}", key.status);
+    assert_eq!(generation(&stage).await, 1);
+
+    rights::to_restart_workloads(stage.plane, &stage.namespace, &user).await;
+    time.pass(Duration::from_secs(61), &stage, NAME).await;
+    wait_restarted_with(&stage, 2).await;
+    wait_restarts_done(&stage).await;
+    assert_eq!(failed_restart(&stage.keys().get(NAME).await.unwrap()), None);
+}
+
+/// Several ServiceKeys may name one workload, and each has an annotation of its own. A selector reads the labels of the
+/// workloads, not of their pods.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_selector_restarts_the_workloads_that_it_selects() {
+    let stage = Stage::set().await;
+    let time = Time::default();
+    let user = restarting_user(&stage).await;
+    let _operator = stage.start_operator_as(&user, time.clock());
+    let target = json!({"kind": "Deployment", "selector": {"matchLabels": {"reads": NAME}}});
+    stage.create_rotating(json!({"every": "720h", "restart": [target]})).await;
+    deploy(&stage, 0, json!({"name": "main", "image": "program"})).await;
+    let api = stage.api::<Deployment>();
+    let mut other = api.get(APP).await.unwrap();
+    other.metadata = kube::api::ObjectMeta {
+        name: Some("other".to_owned()),
+        labels: Some([("reads".to_owned(), NAME.to_owned())].into()),
+        ..kube::api::ObjectMeta::default()
+    };
+    other.status = None;
+    api.create(&PostParams::default(), &other).await.unwrap();
+    time.pass(EVERY, &stage, NAME).await;
+    wait_for_key(&stage, 2).await;
+    time.pass(SETTLING, &stage, NAME).await;
+    let is_restarted = |app: &Deployment| restarted_with(app).is_some();
+    let restarted =
+        wait(stage.api(), "other", "restarted", |app| app.is_some_and(is_restarted)).await.unwrap();
+    let uid = stage.keys().get(NAME).await.unwrap().uid().unwrap();
+    assert_eq!(restarted_with(&restarted), Some(format!("2-{}", &uid[..8]).as_str()));
+    wait_restarts_done(&stage).await;
+    assert_eq!(generation(&stage).await, 1, "the other Deployment has no such label");
+}
