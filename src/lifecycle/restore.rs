@@ -89,7 +89,9 @@ fn look_up_contested_secret(observed: &Observed) -> Option<Step> {
 
 fn wait_for_failed_attempt(observed: &Observed) -> Option<Step> {
     let failure = observed.run.failure.as_ref()?;
-    to_clean_up(observed).is_none().then(|| Step::Wait(report::failed(observed, failure)))
+    // A confirmation comes before the clean-up, so it would be repeated at once.
+    let comes_first = failure.attempted == Attempted::Confirm;
+    (comes_first || to_clean_up(observed).is_none()).then(|| Step::Wait(report::failed(observed, failure)))
 }
 
 /// The key whose credentials this process stored, if the status does not name it.

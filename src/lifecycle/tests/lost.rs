@@ -172,3 +172,21 @@ fn a_key_that_can_not_be_revoked_is_not_requested_again_at_once() {
     observed.run.learn(Answer::Failed(failure));
     assert!(matches!(decide(&observed), Step::Wait(_)), "{:?}", decide(&observed));
 }
+
+/// The check of a key that only the Secret names comes before the clean-up. While it fails, both wait.
+#[test]
+fn a_failed_check_is_not_repeated_at_once_because_a_request_was_lost() {
+    let [second, third, fifth] = [2, 3, 5].map(|number| Sequence::new(number).unwrap());
+    let mut observed = holding(KeyRecord { sequence: second, ..key("now") });
+    observed.recorded.operation = Some(Operation::clean_up(third, None));
+    let claimed = KeyRecord { sequence: fifth, ..key("now") };
+    observed.secret = SecretView::Damaged { key: Some(claimed), previous: None };
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Confirm(fifth)));
+    observed.run.learn(Answer::Failed(Failure {
+        attempted: Attempted::Confirm,
+        class: ErrorClass::Transient,
+        message: "no answer".to_owned(),
+        retry_after: None,
+    }));
+    assert!(matches!(rest(&observed).requeue, Requeue::Retry { .. }));
+}
