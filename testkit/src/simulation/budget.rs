@@ -1,7 +1,7 @@
 //! Budgets: how many requests may be sent within an hour for one ServiceKey, and to one remote side.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -58,26 +58,28 @@ pub struct Causes {
 pub struct Budget<P> {
     price: Price,
     sent: BTreeMap<P, VecDeque<Instant>>,
+    /// The payers that have sent too many.
+    over: BTreeSet<P>,
     /// The most requests of one payer within an hour, without those that a cause justifies.
     most: usize,
 }
 
-impl<P: Ord> Budget<P> {
+impl<P: Clone + Ord> Budget<P> {
     /// A budget of which nothing is spent.
     #[must_use]
     pub const fn new(price: Price) -> Self {
-        Self { price, sent: BTreeMap::new(), most: 0 }
+        Self { price, sent: BTreeMap::new(), over: BTreeSet::new(), most: 0 }
     }
 
-    /// Counts a request. Returns how many were sent within an hour, if this is the first that is too many.
+    /// Counts a request. Returns how many were sent within an hour, if this is the first of its payer that is too many.
     pub fn spend(&mut self, payer: P, causes: Causes) -> Option<usize> {
         let Price { base, per_change, per_start, per_row } = self.price;
         let Causes { changes, starts, is_contested } = causes;
         let per_start = if is_contested { per_start + per_row } else { per_start };
-        let count = count_within(self.sent.entry(payer).or_default(), HOUR);
+        let count = count_within(self.sent.entry(payer.clone()).or_default(), HOUR);
         let unjustified = count.saturating_sub(per_change * changes + per_start * starts);
         self.most = self.most.max(unjustified);
-        (unjustified == base + 1).then_some(count)
+        (unjustified > base && self.over.insert(payer)).then_some(count)
     }
 
     /// The most requests of one payer within an hour, without those that a cause justifies.
@@ -210,15 +212,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_the_last_hour_counts() {
         let mut budget = Budget::new(Price { base: 2, per_change: 1, per_start: 1, per_row: 2 });
-        assert_eq!([(); 3].map(|()| budget.spend("a", Causes::default())), [None, None, Some(3)]);
-        assert_eq!(budget.spend("b", Causes::default()), None);
+        let mut spend = |payer, causes| budget.spend(payer, causes);
+        assert_eq!([(); 4].map(|()| spend("a", Causes::default())), [None, None, Some(3), None]);
         let causes = Causes { changes: 1, starts: 1, is_contested: false };
-        assert_eq!(budget.spend("a", causes), None);
-        assert_eq!([(); 2].map(|()| budget.spend("a", causes)), [Some(5), None]);
-        assert_eq!(budget.spend("a", Causes { is_contested: true, ..causes }), Some(7));
+        assert_eq!([(); 5].map(|()| spend("b", causes)), [None, None, None, None, Some(5)]);
+        let contested = Causes { is_contested: true, ..causes };
+        assert_eq!([(); 7].map(|()| spend("c", contested)), [None, None, None, None, None, None, Some(7)]);
+        assert_eq!([(); 4].map(|()| spend("d", causes)), [None; 4]);
+        assert_eq!(spend("d", Causes::default()), Some(5), "the causes are more than an hour ago");
         advance(HOUR + Duration::from_secs(1)).await;
-        assert_eq!(budget.spend("a", Causes::default()), None);
-        assert_eq!(budget.most(), 4);
+        assert_eq!(spend("e", Causes::default()), None);
+        assert_eq!(budget.most(), 5);
     }
 
     #[test]
