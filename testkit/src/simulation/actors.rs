@@ -28,6 +28,8 @@ const GUARD: &str = "example.com/guard";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 /// The time within which a delay of watches also applies to a new one.
 const NEW_WATCHES: Duration = Duration::from_millis(50);
+/// The Deployment of each tenant.
+const WORKLOAD: &str = "app";
 
 /// The namespaces of the tenants.
 pub const TENANTS: [&str; 2] = ["team-a", "team-b"];
@@ -63,7 +65,18 @@ impl Actors {
         for namespace in TENANTS.iter().chain([&SYSTEM]) {
             self.create("/api/v1/namespaces", &json!({"metadata": {"name": namespace}}));
         }
+        self.offer_workloads();
         self.offer_providers();
+    }
+
+    /// Creates the workloads that are missing.
+    fn offer_workloads(&self) {
+        for namespace in TENANTS {
+            let template = json!({"metadata": {"annotations": {"example.com/note": "x"}}});
+            let workload =
+                json!({"metadata": {"name": WORKLOAD}, "spec": {"replicas": 2, "template": template}});
+            self.create(&format!("/apis/apps/v1/namespaces/{namespace}/deployments"), &workload);
+        }
     }
 
     /// Creates the logins and providers that are missing.
@@ -194,6 +207,7 @@ impl Actors {
             side.certify_for(LONG_LIFE);
             self.world.see_side(number, Author::Other);
         }
+        self.offer_workloads();
         self.offer_providers();
         for object in self.world.cluster.objects("servicekeys") {
             let (namespace, name) = checks::place(&object);
@@ -310,6 +324,9 @@ impl Actors {
                 spec["rotation"] = json!({"every": "10m", "overlap": "9m"});
             }
             _ => {}
+        }
+        if matches!(variant, 1 | 2 | 3 | 6 | 7) {
+            spec["rotation"]["restart"] = json!([{"kind": "Deployment", "name": WORKLOAD}]);
         }
         spec
     }

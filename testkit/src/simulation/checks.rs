@@ -32,6 +32,8 @@ const MOST_CREATED: usize = 40;
 const HOUR: Duration = Duration::from_secs(3600);
 /// The longest time in which the operator repairs a Secret that another writer changed. `Ready` may be false meanwhile.
 const REPAIR: Duration = Duration::from_secs(3600);
+/// How long the Secret contains a key before workloads restart with it.
+const SETTLING: Duration = Duration::from_secs(29);
 /// The most writes of one Secret by the operator within an hour. Users and other writers cause fewer.
 const MOST_WRITTEN: usize = 400;
 /// The most calls to a remote side within a minute.
@@ -96,6 +98,9 @@ pub enum Rule {
     Overlap,
     /// After the trouble, no Secret contains a certificate that has ended.
     Expiry,
+    /// Workloads restart once for each rotation, half a minute after the Secret contains the key, and nothing else of
+    /// them changes.
+    RestartsOnce,
     /// The finalizers of other controllers stay as they are.
     ForeignFinalizer,
     /// The operator follows the protocol of the remote side.
@@ -266,10 +271,46 @@ impl Checks {
             "servicekeys" => self.service_key_changed(change, by),
             "secrets" => self.secret_changed(change, by),
             "leases" => self.lease_changed(change),
+            "deployments" if by == Author::Operator => self.workload_changed(change),
             _ => {}
         }
         if let Some(shown) = change.after.or(change.before).filter(|_| by == Author::Other) {
             self.note_change(change.resource, shown);
+        }
+    }
+
+    /// Sees a change of a workload by the operator.
+    fn workload_changed(&mut self, change: ClusterChange<'_>) {
+        let (Some(before), Some(after)) = (change.before, change.after) else {
+            return self.report(Rule::RestartsOnce, "the operator created or deleted a workload");
+        };
+        let (namespace, name) = place(after);
+        let title = format!("{namespace}/{name}");
+        if without_restarts(before) != without_restarts(after) {
+            self.report(Rule::RestartsOnce, format!("the operator changed more of {title} than it may"));
+        }
+        let (old, new) = (restarts(before), restarts(after));
+        for (key, value) in new.iter().filter(|(key, value)| old.get(*key) != Some(value)) {
+            let Some((number, owner)) = number_and_owner(value) else {
+                self.report(Rule::RestartsOnce, format!("{title} restarts with `{value}`"));
+                continue;
+            };
+            let last = old.get(key).and_then(|value| number_and_owner(value));
+            let last = last.filter(|(_, of)| *of == owner).map(|(last, _)| last);
+            if last >= Some(number) {
+                let last = last.unwrap_or_default();
+                let what = format!("{title} restarts with key {number} of {key} after key {last}");
+                self.report(Rule::RestartsOnce, what);
+            }
+            let is_touched = self.touched.contains_key(&(namespace.clone(), key.clone()));
+            let of_owner = |(uid, _): &(&Uuid, _)| uid.simple().to_string().starts_with(owner);
+            let known = self.service_keys.iter().find(of_owner).filter(|_| !is_touched && !self.has_jumped);
+            let stored = known.map(|(_, known)| known.stored.get(&number).map(Instant::elapsed));
+            if let Some(stored) = stored.filter(|stored| stored.is_none_or(|time| time < SETTLING)) {
+                let what =
+                    format!("{title} restarts with key {number} of {key}, in the Secret since {stored:?}");
+                self.report(Rule::RestartsOnce, what);
+            }
         }
     }
 
@@ -884,4 +925,33 @@ fn others_finalizers(object: &Value) -> BTreeSet<&str> {
 fn is_another(before: &Value, after: Option<&Value>) -> bool {
     let content = |object: &Value| (object.get("data").cloned(), object.pointer("/metadata/labels").cloned());
     after.is_none_or(|after| content(before) != content(after))
+}
+
+/// The annotations that restart the pods of a workload, by the name of the ServiceKey.
+fn restarts(workload: &Value) -> BTreeMap<String, String> {
+    let annotations = workload.pointer("/spec/template/metadata/annotations").and_then(Value::as_object);
+    let read = |(name, value): (&String, &Value)| {
+        Some((name.strip_prefix("restart.servicekeys.dev/")?.to_owned(), value.as_str()?.to_owned()))
+    };
+    annotations.into_iter().flatten().filter_map(read).collect()
+}
+
+/// The number of the key in the value of such an annotation, and the first digits of the owner of the key.
+fn number_and_owner(value: &str) -> Option<(u32, &str)> {
+    let (number, owner) = value.split_once('-')?;
+    Some((number.parse().ok()?, owner.get(..8)?))
+}
+
+/// The workload without these annotations, and without what the API server changes with each write.
+fn without_restarts(workload: &Value) -> Value {
+    let mut rest = workload.clone();
+    for part in ["resourceVersion", "generation", "managedFields"] {
+        rest["metadata"].as_object_mut().map(|metadata| metadata.remove(part));
+    }
+    if let Some(annotations) =
+        rest.pointer_mut("/spec/template/metadata/annotations").and_then(Value::as_object_mut)
+    {
+        annotations.retain(|name, _| !name.starts_with("restart.servicekeys.dev/"));
+    }
+    rest
 }

@@ -346,6 +346,11 @@ fn settled(world: &World) {
             world.checks().report(Rule::Settles, format!("{title} is not ready: {}", ready(key)));
             continue;
         }
+        if let Some(restart) = key.pointer("/status/restart") {
+            world
+                .checks()
+                .report(Rule::RestartsOnce, format!("{title} still has to restart workloads: {restart}"));
+        }
         if !has_labels(world, key) {
             let what = format!("{title} is ready, and its Secret was not repaired");
             world.checks().report(Rule::Settles, what);

@@ -15,6 +15,7 @@ pub(super) enum Strategy {
     Event,
     Lease,
     Quota,
+    Workload,
 }
 
 /// A resource.

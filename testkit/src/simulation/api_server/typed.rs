@@ -66,7 +66,10 @@ pub(super) fn kinds() -> Result<Vec<Kind>, String> {
         "holderIdentity": pointer, "leaseDurationSeconds": int, "acquireTime": time, "renewTime": time,
         "leaseTransitions": int,
     }}});
+    // Stored as it is sent: nobody reads the rest of a workload here.
+    let workload = json!({"spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
     Ok(vec![
+        built_in("apps", "deployments", "Deployment", Strategy::Workload, &workload)?,
         built_in("", "secrets", "Secret", Strategy::Secret, &secret)?,
         built_in("", "namespaces", "Namespace", Strategy::Namespace, &namespace)?,
         built_in("", "resourcequotas", "ResourceQuota", Strategy::Quota, &quota)?,
@@ -143,7 +146,7 @@ pub(super) fn decode(strategy: Strategy, object: &mut Value) -> Result<(), Strin
             }
             Ok(())
         }
-        Strategy::Custom => Ok(()),
+        Strategy::Custom | Strategy::Workload => Ok(()),
     }
 }
 
@@ -178,7 +181,7 @@ pub(super) fn validate(
         Strategy::Secret => validate_secret(object, old, errors),
         Strategy::Event => validate_event(object, old, errors),
         Strategy::Lease => validate_lease(object, errors),
-        Strategy::Custom | Strategy::Namespace | Strategy::Quota => {}
+        Strategy::Custom | Strategy::Namespace | Strategy::Quota | Strategy::Workload => {}
     }
 }
 

@@ -352,7 +352,7 @@ fn prepare_create(kind: &Kind, object: &mut Value) {
         }
         Strategy::Namespace => namespaces::prepare_create(object),
         Strategy::Quota => object["status"] = json!({}),
-        Strategy::Secret | Strategy::Event | Strategy::Lease => {}
+        Strategy::Secret | Strategy::Event | Strategy::Lease | Strategy::Workload => {}
     }
 }
 
