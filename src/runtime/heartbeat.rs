@@ -9,7 +9,8 @@ use futures::{Stream, stream};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{MissedTickBehavior, interval};
 
-const BEAT: Duration = Duration::from_secs(1);
+/// The interval of the ticks. It is much shorter than the time after which a silent operator counts as stuck.
+const BEAT: Duration = Duration::from_secs(5);
 
 /// The heartbeat of a process. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +26,7 @@ impl Drop for Turning {
 }
 
 impl Heartbeat {
-    /// A stream that ticks once a second. The heartbeat counts as running until the stream is dropped.
+    /// A stream that ticks every five seconds. The heartbeat counts as running until the stream is dropped.
     pub fn ticks(&self) -> impl Stream<Item = ()> + Send + use<> {
         *self.last_beat() = Some(Instant::now());
         let mut ticks = interval(BEAT);
