@@ -93,9 +93,10 @@ reasons! {
     /// resumes.
     RotationIneffective,
     /// The operator could not restart workloads of `spec.rotation.restart` with the new key, so their pods may still use
-    /// the previous one until it is revoked. The message names the workloads and the causes. The operator tries again
-    /// until the next rotation. Create a workload that is missing, or remove it from the list. Resume a Deployment that is
-    /// paused. If the operator lacks the permission, set the chart's value `restarts.enabled`.
+    /// the previous one until it is revoked. The message names the workloads and the causes. The operator tries again,
+    /// at least every ten minutes, until the next rotation. Create a workload that is missing, or remove it from the list.
+    /// Resume a Deployment that is paused. If the operator lacks the permission, set the chart's value `restarts.enabled`.
+    /// If a policy refuses the change, exclude the operator's account from webhooks that change workloads.
     RestartFailed,
     /// The ServiceKey is being deleted, and the operator is revoking its keys. Wait: it stays until the remote side has
     /// confirmed that they are gone.

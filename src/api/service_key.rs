@@ -295,7 +295,7 @@ pub struct Rotation {
 
     /// The workloads that read the credentials only when their pods start, such as from environment variables. The
     /// operator restarts each of them once after each rotation: half a minute after the Secret contains the next key, it
-    /// sets an annotation in their pod template. Whoever writes this list needs the right to `patch` the workloads.
+    /// sets an annotation in their pod template. Users who write this list need the right to `patch` the workloads.
     /// Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

@@ -79,9 +79,9 @@ impl SecretView<Claim> {
 }
 
 impl Evidence<'_> {
-    /// Whether the status names an older key, and this one only as an attempt. In a damaged Secret, somebody may have
-    /// changed the number. The key may not exist yet, so nothing may be revoked in its favour: the operator completes
-    /// the attempt instead.
+    /// Whether the status names an older key, and this one only as an attempt. In a damaged Secret, another user may have
+    /// changed the number. The key may not exist yet, so the operator revokes no key because of it, and completes the
+    /// attempt.
     fn may_be_unfinished(&self, sequence: Sequence) -> bool {
         let Self { recorded, run, .. } = self;
         let is_stored = run.stored.as_ref().is_some_and(|stored| stored.sequence == sequence);

@@ -30,7 +30,7 @@ decisions! {
     record_current_key,
     /// A key exists, so the ServiceKey must not disappear before the key is revoked.
     add_finalizer,
-    /// The workloads were told to restart, so no further reconcile has to do it.
+    /// The operator has attempted the restart, so no further reconcile has to do it now.
     record_restart,
     /// The kubelets know the current key by now, so new pods start with it.
     restart_workloads,
@@ -292,7 +292,7 @@ fn record_restart(Intact { observed, key }: &Intact<'_>) -> Option<Step> {
 
 fn restart_workloads(Intact { observed, .. }: &Intact<'_>) -> Option<Step> {
     let restart = restart::due(observed)?;
-    Some(Step::Apply(KubernetesEffect::RestartWorkloads(restart.sequence)))
+    Some(Step::Apply(KubernetesEffect::RestartWorkloads(restart.clone())))
 }
 
 fn wait_for_failed_write(intact: &Intact<'_>) -> Option<Step> {

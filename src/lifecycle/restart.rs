@@ -2,8 +2,8 @@
 //! previous ones until then.
 //!
 //! A restart belongs to the number of a key. The record of the previous key's replacement begins it, and nothing else
-//! does: no start of the operator, no repair of the Secret, no change of the spec. So each workload restarts at most once
-//! for each rotation.
+//! does: no start of the operator, no repair with the same key, no change of the list. So each workload restarts at most
+//! once for each key.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ const SETTLING: Duration = Duration::from_secs(30);
 /// How long after the first failed attempt the next one follows. Each further one follows after twice as long.
 const FIRST_RETRY: Duration = Duration::from_secs(60);
 
-/// The longest time between two attempts.
-const LONGEST_RETRY: Duration = Duration::from_secs(3600);
+/// The longest time between two attempts. No watch reports that the user has corrected a workload.
+const LONGEST_RETRY: Duration = Duration::from_secs(600);
 
 /// A restart that is due, or about to be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -59,11 +59,23 @@ pub(super) fn due(observed: &Observed) -> Option<&WorkloadRestart> {
 }
 
 /// The record after the attempt of this reconcile at the restart that is due; `None` if there was no attempt.
+///
+/// The restart may be late, because no operator ran, or the ServiceKey was suspended. The pods need the previous key until
+/// the rollout is over, so its overlap counts from the restart.
 pub(super) fn attempted(observed: &Observed) -> Option<Recorded> {
     let restart = due(observed)?;
-    let (_, problem) = observed.run.restarted.as_ref().filter(|(of, _)| *of == restart.sequence)?;
-    let restart = problem.as_ref().map(|problem| restart.failed(problem, observed.now));
-    Some(Recorded { restart, ..observed.recorded.clone() })
+    let (_, problem) = observed.run.restarted.as_ref().filter(|(of, _)| of == restart)?;
+    let mut recorded = observed.recorded.clone();
+    recorded.restart = problem.as_ref().map(|problem| restart.failed(problem, observed.now));
+    let overlap = observed.desired.rotation.overlap;
+    let replaced =
+        recorded.previous.iter_mut().filter(|previous| previous.sequence.next() == restart.sequence);
+    if problem.is_none() && !overlap.is_zero() {
+        replaced.for_each(|previous| {
+            previous.revoke_at = previous.revoke_at.map(|time| time.max(after(observed.now, overlap)));
+        });
+    }
+    Some(recorded)
 }
 
 /// When a ServiceKey that waits has to restart workloads.

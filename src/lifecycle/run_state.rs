@@ -8,7 +8,9 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Attempted, ErrorClass, Failure, KeyRecord, PendingOperation, RemoteOperation, Sequence};
+use super::{
+    Attempted, ErrorClass, Failure, KeyRecord, PendingOperation, RemoteOperation, Sequence, WorkloadRestart,
+};
 
 /// A key that the remote side has shown, with its mark.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -64,8 +66,8 @@ pub struct RunState {
     pub conflicting: Option<Sequence>,
     /// A key whose credentials fit no Secret with the current spec.
     pub unusable: Option<Unusable>,
-    /// The key for which this reconcile restarted workloads, and why that failed for some of them.
-    pub restarted: Option<(Sequence, Option<String>)>,
+    /// The restart of workloads that this reconcile attempted, and why that failed for some of them.
+    pub restarted: Option<(WorkloadRestart, Option<String>)>,
     pub failure: Option<Failure>,
     /// Until when the failed step is not attempted again. It failed in an earlier reconcile, and nothing has changed
     /// since.
@@ -154,8 +156,8 @@ pub enum Answer {
     Released(Sequence),
     /// The credentials in hand are in the Secret, with these marks.
     Stored(KeyRecord),
-    /// The workloads were told to restart with this key, except for those that the problem names.
-    Restarted(Sequence, Option<String>),
+    /// The operator told the workloads to restart, except for those that the problem names.
+    Restarted(WorkloadRestart, Option<String>),
     Failed(Failure),
 }
 
@@ -280,7 +282,7 @@ impl RunState {
                 self.in_hand = None;
                 self.stored = Some(key);
             }
-            Answer::Restarted(sequence, problem) => self.restarted = Some((sequence, problem)),
+            Answer::Restarted(restart, problem) => self.restarted = Some((restart, problem)),
             Answer::UnsureRevocation(failure, sequence, since) => {
                 self.unsure_revocation = Some((sequence, since));
                 self.learn(Answer::Failed(failure));

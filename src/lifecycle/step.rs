@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use strum::{IntoStaticStr, VariantNames};
 use uuid::Uuid;
 
-use super::{KeyRecord, PendingOperation, Problem, Recorded, Sequence};
+use super::{KeyRecord, PendingOperation, Problem, Recorded, Sequence, WorkloadRestart};
 use crate::api::Reason;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +45,8 @@ pub enum KubernetesEffect {
         /// The key before it, whose credentials also stay in the Secret unless they were edited.
         previous: Option<Sequence>,
     },
-    /// Restart the workloads that the spec names, so that they read this key.
-    RestartWorkloads(Sequence),
+    /// Restart the workloads that the spec names, so that they read the current key.
+    RestartWorkloads(WorkloadRestart),
     /// Write the Secret again, with the operator's entries that it contains.
     RestoreSecret,
     /// Remove the credentials of the key before the current one from the Secret.

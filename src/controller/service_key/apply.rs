@@ -85,9 +85,8 @@ pub(super) async fn apply(
         KubernetesEffect::LookUpSecret => Ok(vec![look_up_secret(reconciler).await?]),
         KubernetesEffect::RehearseSecret => rehearse_secret(reconciler).await,
         KubernetesEffect::Record(report) => record(reconciler, observed, &report).await,
-        KubernetesEffect::RestartWorkloads(sequence) => {
-            let restarted = worker.idle_during(workloads::restart(reconciler, sequence)).await;
-            Ok(vec![Change::Learned(restarted)])
+        KubernetesEffect::RestartWorkloads(restart) => {
+            Ok(vec![Change::Learned(workloads::restart(reconciler, restart).await)])
         }
         KubernetesEffect::RestoreSecret => restore_secret(reconciler, observed).await,
         KubernetesEffect::OmitPrevious => omit_previous(reconciler, observed).await,

@@ -3,7 +3,7 @@
 //! A workload restarts when an annotation of its pod template changes. The annotation has the number of the key, so a
 //! repeated request changes nothing: after a crash of the operator, no workload restarts twice.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use kube::{
     Api, Resource, ResourceExt,
@@ -13,19 +13,26 @@ use kube::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 
 use super::reconciler::Reconciler;
 use crate::{
     api::{RestartTarget, WorkloadKind, marks},
     controller::error::{Error, bounded},
-    lifecycle::{Answer, Sequence},
+    lifecycle::{Answer, Sequence, WorkloadRestart, first_bytes},
 };
 
 /// The most workloads that all targets of a ServiceKey may select.
 const MOST_WORKLOADS: u32 = 100;
 
-/// The longest text about failed restarts, in bytes. The status stores it.
-const LONGEST_PROBLEM: usize = 1000;
+/// The longest time of one attempt at all workloads of a ServiceKey.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The longest text about one workload, in bytes. The API server's answer is a part of it.
+const LONGEST_PROBLEM: usize = 500;
+
+/// The longest text about all workloads, in bytes. The status stores it.
+const LONGEST_SUMMARY: usize = 1500;
 
 /// The part of a workload that shows whether its pods follow the pod template.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -38,60 +45,92 @@ struct WorkloadSpec {
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct UpdateStrategy {
     #[serde(default, rename = "type")]
     type_: String,
+    #[serde(default)]
+    rolling_update: RollingUpdate,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+struct RollingUpdate {
+    /// The number of pods of a StatefulSet that keep the previous template.
+    #[serde(default)]
+    partition: u32,
 }
 
 type Workload = Object<WorkloadSpec, NotUsed>;
 
-/// Tells each workload that the spec names to restart with this key.
-pub(super) async fn restart(reconciler: &Reconciler<'_>, sequence: Sequence) -> Answer {
-    let rotation = reconciler.key.spec.rotation.as_ref();
-    let targets = rotation.map_or(&[][..], |rotation| &rotation.restart);
-    let (mut restarted, mut problems) = (BTreeSet::new(), Vec::new());
-    for target in targets {
-        let api = api(reconciler, target.kind);
-        match names(&api, target).await {
-            Ok(names) => {
-                for name in names {
-                    let workload = format!("{} `{name}`", kind(target.kind));
-                    if restarted.contains(&workload) {
-                        continue;
-                    }
-                    if restarted.len() >= MOST_WORKLOADS as usize {
-                        problems.push(format!(
-                            "the list selects more than {MOST_WORKLOADS} workloads: name fewer"
-                        ));
-                        break;
-                    }
-                    match restart_one(reconciler, &api, target.kind, &name, sequence).await {
-                        Ok(()) => drop(restarted.insert(workload)),
-                        Err(problem) => problems.push(format!("{workload} {problem}")),
-                    }
-                }
-            }
-            Err(problem) => problems.push(problem),
-        }
+/// An attempt to restart all workloads of a ServiceKey.
+#[derive(Default)]
+struct Attempt {
+    /// The workloads that were patched, by kind and name.
+    patched: BTreeSet<String>,
+    restarted: usize,
+    problems: Vec<String>,
+}
+
+/// Tells each workload that the spec names to restart with the current key.
+pub(super) async fn restart(reconciler: &Reconciler<'_>, restart: WorkloadRestart) -> Answer {
+    let mut attempt = Attempt::default();
+    let ended = timeout(PATIENCE, attempt.restart_all(reconciler, restart.sequence)).await;
+    if ended.is_err() {
+        attempt.problems.push(format!("the API server took more than {} s", PATIENCE.as_secs()));
     }
+    let Attempt { patched, restarted, problems } = attempt;
     let shared = &reconciler.context.shared;
-    shared.metrics.count_restarts(reconciler.backend_kind(), restarted.len(), problems.len());
-    if !restarted.is_empty() {
-        let names: Vec<_> = restarted.iter().take(5).map(String::as_str).collect();
-        let more = restarted.len() - names.len();
+    // A repeated patch of a restarted workload changes nothing, so only the attempt that succeeds counts.
+    let completed = if problems.is_empty() { restarted } else { 0 };
+    shared.metrics.count_restarts(reconciler.backend_kind(), completed, problems.len());
+    if completed > 0 {
+        let names: Vec<_> = patched.iter().take(5).map(String::as_str).collect();
+        let more = completed - names.len();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let note = format!("restarted with key {sequence}: {}{more}", names.join(", "));
+        let note = format!("restarted with key {}: {}{more}", restart.sequence, names.join(", "));
         shared.events.normal(reconciler.key.object_ref(&()), "WorkloadsRestarted", "Restart", note);
     }
-    Answer::Restarted(sequence, summary(&problems))
+    Answer::Restarted(restart, summary(&problems))
+}
+
+impl Attempt {
+    async fn restart_all(&mut self, reconciler: &Reconciler<'_>, sequence: Sequence) {
+        let rotation = reconciler.key.spec.rotation.as_ref();
+        for target in rotation.map_or(&[][..], |rotation| &rotation.restart) {
+            let api = api(reconciler, target.kind);
+            let names = match names(&api, target).await {
+                Ok(names) => names,
+                Err(problem) => {
+                    self.problems.push(problem);
+                    continue;
+                }
+            };
+            for name in names {
+                let workload = format!("{} `{name}`", kind(target.kind));
+                if self.patched.contains(&workload) {
+                    continue;
+                }
+                if self.patched.len() >= MOST_WORKLOADS as usize {
+                    let problem =
+                        format!("the list selects more than {MOST_WORKLOADS} workloads: name fewer");
+                    return self.problems.push(problem);
+                }
+                self.patched.insert(workload.clone());
+                match restart_one(reconciler, &api, target.kind, &name, sequence).await {
+                    Ok(()) => self.restarted += 1,
+                    Err(problem) => self.problems.push(format!("{workload} {problem}")),
+                }
+            }
+        }
+    }
 }
 
 /// The problems in one text; `None` if there are none.
 fn summary(problems: &[String]) -> Option<String> {
     let (first, rest) = problems.split_first()?;
-    let mut text = first.clone();
-    for (index, problem) in rest.iter().enumerate() {
-        if text.len() + problem.len() > LONGEST_PROBLEM {
+    let mut text = first_bytes(first, LONGEST_PROBLEM).to_owned();
+    for (index, problem) in rest.iter().map(|problem| first_bytes(problem, LONGEST_PROBLEM)).enumerate() {
+        if text.len() + problem.len() > LONGEST_SUMMARY {
             text.push_str(&format!("; and {} more", rest.len() - index));
             break;
         }
@@ -113,7 +152,9 @@ async fn names(api: &Api<DynamicObject>, target: &RestartTarget) -> Result<Vec<S
         .map_err(|error| format!("`spec.rotation.restart`: the selector can't be used: {error}"))?;
     let parameters = ListParams::default().labels_from(&selector).limit(MOST_WORKLOADS + 1);
     let found = bounded("list the workloads of a selector", api.list_metadata(&parameters)).await;
-    let found = found.map_err(|error| problem(&error, target.kind, "list"))?;
+    let found = found.map_err(|error| {
+        format!("the {}s of a selector: {}", kind(target.kind), problem(&error, target.kind, "list"))
+    })?;
     Ok(found.items.iter().map(ResourceExt::name_any).collect())
 }
 
@@ -143,6 +184,12 @@ async fn restart_one(
             "has the update strategy `OnDelete`: delete its pods, and remove it from the list".to_owned()
         );
     }
+    let partition = update_strategy.rolling_update.partition;
+    if partition > 0 {
+        return Err(format!(
+            "has `partition: {partition}`, so as many of its pods keep the previous key: set it to 0"
+        ));
+    }
     Ok(())
 }
 
@@ -151,11 +198,16 @@ fn problem(error: &Error, kind: WorkloadKind, verb: &str) -> String {
     let what = self::kind(kind);
     if error.is(404) {
         "does not exist".to_owned()
-    } else if error.is(403) {
+    } else if error.is(403) && is_missing_right(error) {
         format!("can't be restarted: the operator may not {verb} a {what} here; {error}")
     } else {
         format!("can't be restarted: {error}")
     }
+}
+
+/// Whether the authorizer refused the request, and not a policy or a webhook.
+fn is_missing_right(error: &Error) -> bool {
+    error.status().is_some_and(|status| status.message.contains(" cannot "))
 }
 
 /// The annotation of a pod template that restarts the pods after rotations of the ServiceKey of this name. Names of

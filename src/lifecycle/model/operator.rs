@@ -153,12 +153,13 @@ impl ModelState {
             Step::Apply(KubernetesEffect::WriteSecret { key, previous }) => {
                 self.write_secret(*key, previous, fate)
             }
-            Step::Apply(KubernetesEffect::RestartWorkloads(sequence)) => {
+            Step::Apply(KubernetesEffect::RestartWorkloads(restart)) => {
+                let sequence = restart.sequence;
                 let is_again = self.restarted >= Some(sequence) || sequence == Sequence::FIRST;
                 self.breaks("workloads restart once for each rotation", is_again);
                 self.breaks("no workload restarts for a deleted ServiceKey", object.deleting);
                 let problem = (fate == Fate::Refused).then(|| "it failed".to_owned());
-                self.process.run.learn(Answer::Restarted(sequence, problem));
+                self.process.run.learn(Answer::Restarted(restart, problem));
             }
             Step::Apply(KubernetesEffect::RestoreSecret) => self.restore_secret(fate),
             Step::Apply(KubernetesEffect::OmitPrevious) => self.omit_previous(fate),

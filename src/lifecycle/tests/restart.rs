@@ -30,6 +30,17 @@ fn settled() -> Observed {
     observed
 }
 
+/// The step that carries out the recorded restart.
+fn restarts(observed: &Observed) -> Step {
+    Step::Apply(KubernetesEffect::RestartWorkloads(observed.recorded.restart.clone().unwrap()))
+}
+
+/// Learns the result of an attempt at the recorded restart.
+fn attempt(observed: &mut Observed, problem: Option<&str>) {
+    let restart = observed.recorded.restart.clone().unwrap();
+    observed.run.learn(Answer::Restarted(restart, problem.map(str::to_owned)));
+}
+
 #[test]
 fn workloads_restart_half_a_minute_after_a_rotation() {
     let mut observed = rotated();
@@ -38,9 +49,9 @@ fn workloads_restart_half_a_minute_after_a_rotation() {
     assert_eq!(observed.recorded.restart, Some(expected));
     assert_eq!(rest(&observed).not_after, Some(at(30)));
     observed.now = at(30);
-    assert_eq!(decide(&observed), Step::Apply(KubernetesEffect::RestartWorkloads(SECOND)));
+    assert_eq!(decide(&observed), restarts(&observed));
 
-    observed.run.learn(Answer::Restarted(SECOND, None));
+    attempt(&mut observed, None);
     observed.recorded = recorded(decide(&observed));
     assert_eq!(observed.recorded.restart, None);
     assert_eq!(rest(&observed).not_after, None);
@@ -78,7 +89,7 @@ fn a_failed_restart_is_tried_again_and_told() {
     let problem = "Deployment `orders` does not exist".to_owned();
     let mut waits = Vec::new();
     for _ in 0..9 {
-        observed.run.restarted = Some((SECOND, Some(problem.clone())));
+        attempt(&mut observed, Some(&problem));
         let report = match decide(&observed) {
             Step::Apply(KubernetesEffect::Record(report)) => report,
             step => panic!("{step:?}"),
@@ -93,9 +104,9 @@ fn a_failed_restart_is_tried_again_and_told() {
         observed.run = RunState::default();
         assert_eq!(rest(&observed).not_after, Some(next));
         observed.now = next;
-        assert_eq!(decide(&observed), Step::Apply(KubernetesEffect::RestartWorkloads(SECOND)));
+        assert_eq!(decide(&observed), restarts(&observed));
     }
-    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    assert_eq!(waits, [1, 2, 4, 8, 10, 10, 10, 10, 10]);
 }
 
 /// The provider is not needed for a restart.
@@ -108,7 +119,7 @@ fn a_provider_in_trouble_delays_no_restart() {
     observed.now = at(29);
     assert_eq!(rest(&observed).not_after, Some(at(30)));
     observed.now = at(30);
-    assert_eq!(decide(&observed), Step::Apply(KubernetesEffect::RestartWorkloads(SECOND)));
+    assert_eq!(decide(&observed), restarts(&observed));
 }
 
 #[rstest]
@@ -137,4 +148,27 @@ fn the_next_rotation_begins_its_own_restart() {
     observed.secret = SecretView::Intact { key: third, previous: None, flaw: None };
     let expected = WorkloadRestart { sequence: SECOND.next(), due: at(60), attempts: 0, problem: None };
     assert_eq!(begun(&observed), Some(expected));
+}
+
+/// No operator ran until long after the overlap. The pods still use the first key.
+#[test]
+fn the_overlap_counts_from_a_late_restart() {
+    let mut observed = settled();
+    observed.now = at(24 * 3600);
+    assert_eq!(decide(&observed), restarts(&observed));
+    attempt(&mut observed, None);
+    observed.recorded = recorded(decide(&observed));
+    let expected = at(24 * 3600 + 600 * 60);
+    assert_eq!(observed.recorded.previous[0].revoke_at, Some(expected));
+    assert_eq!(rest(&observed).requeue, Requeue::At(expected));
+}
+
+/// A second attempt in one reconcile has a result of its own.
+#[test]
+fn the_result_of_an_attempt_counts_once() {
+    let mut observed = settled();
+    attempt(&mut observed, Some("it is paused"));
+    observed.recorded = recorded(decide(&observed));
+    observed.now = at(3600);
+    assert_eq!(decide(&observed), restarts(&observed));
 }

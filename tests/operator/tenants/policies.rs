@@ -319,6 +319,14 @@ async fn the_operators_token_changes_no_workload() {
         json!({"metadata": {"labels": {"team": "b"}}}),
         json!({"metadata": {"annotations": {"restart.servicekeys.dev/x": "1"}}}),
         json!({"metadata": {"finalizers": ["example.com/other"]}}),
+        json!({"metadata": {"managedFields": [{
+            "manager": "argocd-controller",
+            "operation": "Apply",
+            "apiVersion": "apps/v1",
+            "fieldsType": "FieldsV1",
+            "fieldsV1": {"f:spec": {"f:replicas": {}}},
+        }]}}),
+        json!({"spec": {"template": {"metadata": {"annotations": {"restart.servicekeys.dev/x": "any text"}}}}}),
     ] {
         let patch = Patch::Merge(change);
         let words = until_refused(async || stolen.patch("theirs", &dry_patch(), &patch).await).await;
@@ -328,7 +336,7 @@ async fn the_operators_token_changes_no_workload() {
         );
         stolen.patch("theirs", &PatchParams::default(), &patch).await.unwrap_err();
     }
-    for value in [json!("1"), json!("2"), Value::Null] {
+    for value in [json!("1-0c1d2e3f"), json!("2-0c1d2e3f"), Value::Null] {
         let annotations = json!({"restart.servicekeys.dev/creds": value});
         let patch = Patch::Merge(json!({"spec": {"template": {"metadata": {"annotations": annotations}}}}));
         stolen.patch("theirs", &PatchParams::default(), &patch).await.unwrap();
@@ -337,7 +345,7 @@ async fn the_operators_token_changes_no_workload() {
     let mut bare = deployment("bare");
     bare.spec.as_mut().unwrap().template.metadata.as_mut().unwrap().annotations = None;
     theirs.create(&PostParams::default(), &bare).await.unwrap();
-    let annotations = json!({"restart.servicekeys.dev/creds": "1"});
+    let annotations = json!({"restart.servicekeys.dev/creds": "1-0c1d2e3f"});
     let patch = Patch::Merge(json!({"spec": {"template": {"metadata": {"annotations": annotations}}}}));
     stolen.patch("bare", &PatchParams::default(), &patch).await.unwrap();
 }

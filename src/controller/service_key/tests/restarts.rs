@@ -127,11 +127,21 @@ async fn a_selector_of_too_many_workloads_is_reported() {
 #[case::it_is_missing(json!({}), not_found(), "Deployment `orders` does not exist")]
 #[case::a_permission_is_missing(
     json!({}),
-    forbidden("deployments.apps \"orders\" is forbidden"),
+    forbidden("deployments.apps \"orders\" is forbidden: User \"operator\" cannot patch resource"),
     "the operator may not patch a Deployment here; the Kubernetes API could not restart the workload: deployments.apps"
+)]
+#[case::a_policy_refuses_it(
+    json!({}),
+    forbidden("deployments.apps \"orders\" is forbidden: ValidatingAdmissionPolicy 'freeze' denied request"),
+    "Deployment `orders` can't be restarted: the Kubernetes API could not restart the workload: deployments.apps"
 )]
 #[case::the_api_server_is_in_trouble(json!({}), internal_error(), "Deployment `orders` can't be restarted")]
 #[case::it_is_paused(json!({"paused": true}), works(), "Deployment `orders` is paused: resume it")]
+#[case::some_pods_stay(
+    json!({"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 2}}}),
+    works(),
+    "has `partition: 2`, so as many of its pods keep the previous key"
+)]
 #[case::its_pods_stay(
     json!({"updateStrategy": {"type": "OnDelete"}}),
     works(),
@@ -163,4 +173,25 @@ async fn a_failure_is_told_and_tried_again(#[case] spec: Value, #[case] answer: 
     scene.expect(write_status(), works());
     assert_eq!(scene.reconcile().await, "settled, awaits a change");
     assert!(scene.status()["conditions"].as_array().unwrap().iter().all(|shown| shown["type"] != "Rotating"));
+}
+
+/// A policy or a webhook chooses the text of its refusal, and the status has room for 2,048 characters.
+#[tokio::test]
+async fn a_long_refusal_is_cut() {
+    let mut targets = Vec::new();
+    for number in 0..16 {
+        targets.push(json!({"kind": "Deployment", "name": format!("app-{number:02}")}));
+    }
+    let mut scene = restarting(json!(targets)).await;
+    for number in 0..16 {
+        scene.expect(patch_workload(&format!("deployments/app-{number:02}")), forbidden(&"x".repeat(5000)));
+    }
+    scene.expect(write_status(), works());
+    assert_eq!(scene.reconcile().await, "settled, requeued");
+    let problem = scene.status()["restart"]["problem"].as_str().unwrap();
+    assert!(
+        problem.starts_with("Deployment `app-00` can't be restarted") && problem.len() < 2048,
+        "{problem}"
+    );
+    assert!(problem.ends_with("; and 14 more"), "{problem}");
 }
