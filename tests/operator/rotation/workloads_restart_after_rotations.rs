@@ -157,6 +157,7 @@ async fn a_deployment_with_its_password_in_the_environment_logs_in_through_five_
         assert_eq!(kubelet.starts().len(), before, "no pod restarts before the kubelets know the key");
         time.pass(SETTLING, &stage, NAME).await;
         wait_restarted_with(&stage, number).await;
+        wait_restarts_done(&stage).await;
         wait_for_logins(&kubelet, before).await;
         time.pass(OVERLAP, &stage, NAME).await;
         stage.wait_settled_with(number).await;
