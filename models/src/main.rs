@@ -32,7 +32,7 @@ const EXPLORATIONS: [(&str, Life, [u8; 4]); 12] = [
     ("found-again", Life::FoundAgain, [2, 1, 2, 1]),
     ("lost", Life::Lost, [2, 1, 1, 1]),
     ("wavering-user", Life::Wavering, [1, 1, 3, 1]),
-    ("forged-marks", Life::Forged, [2, 1, 2, 1]),
+    ("forged-marks", Life::Forged, [1, 1, 2, 1]),
     ("forged-marks-and-found-again", Life::ForgedAndFound, [1, 1, 2, 1]),
     ("namespace-never-admitted", Life::Outsider, [0, 1, 4, 1]),
     ("status-from-backup", Life::RolledBack, [0, 1, 3, 1]),

@@ -14,6 +14,7 @@ fn run(arguments: &[&str]) -> Output {
 #[case::plain("plain")]
 #[case::rotating("rotating")]
 #[case::rotating_edited_twice("rotating-edited-twice")]
+#[case::restarting("restarting")]
 #[case::revoked_first("revoked-first")]
 #[case::found_again("found-again")]
 #[case::lost("lost")]

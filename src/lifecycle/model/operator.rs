@@ -64,7 +64,6 @@ impl ModelState {
         let in_hand = self.process.run.in_hand.clone();
         let records = matches!(step, Step::Apply(KubernetesEffect::Record(_)));
         self.breaks("a suspended ServiceKey causes no effect", object.suspended && !records);
-        let refused = (fate == Fate::Refused && matches!(step, Step::Execute(_))).then(|| step.clone());
         let is_outsider = self.life == Life::Outsider;
         self.breaks(
             "7: a namespace that was never admitted causes no call",
@@ -187,9 +186,6 @@ impl ModelState {
                 self.object = None;
             }
         }
-        let next =
-            self.object.as_ref().filter(|_| refused.is_some()).map(|object| decide(&self.observed(object)));
-        self.breaks("a refused call is repeated without a pause", next.is_some() && next == refused);
     }
 
     /// Whether this process waits for the remote side to revoke the key.
