@@ -176,7 +176,10 @@ async fn simulate(settings: &Settings, crds: &[Value]) -> Result<Outcome, String
             sleep(SETTLING / 8).await;
             actors.make_peace();
         }
-        have_left(&world, &leaving);
+        // A time that was set while the clock was ahead comes later. `settled` waits for it.
+        if world.clock.delay().is_zero() {
+            have_left(&world, &leaving);
+        }
         if certificates.percent(EDITED) {
             actors.remove_labels();
         }
