@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(believed(claim(3), &recorded(Some(2), Some(3)), &run, true, false), UNBELIEVED);
     }
 
-    /// Somebody wrote the number of the next key into the Secret while the remote side was still creating that key.
+    /// Another user wrote the number of the next key into the Secret while the remote side was still creating that key.
     #[rstest]
     #[case::a_key_is_recorded(recorded(Some(2), Some(3)), RunState::default(), false)]
     #[case::this_process_has_stored_it(

@@ -2,7 +2,7 @@
 //!
 //! # Guarantees
 //! Every write of an object that exists has a precondition: the version of the ServiceKey, or of the Secret, that was
-//! observed.
+//! observed. Only the patch of a workload has none: it sets one annotation, to the same value at each attempt.
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use kube::{
     Api, Resource, ResourceExt,
-    api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams},
+    api::{ApiResource, ListParams, Patch, PatchParams},
     core::{NotUsed, Object, Selector},
 };
 use serde::{Deserialize, Serialize};
@@ -65,7 +65,7 @@ type Workload = Object<WorkloadSpec, NotUsed>;
 /// An attempt to restart all workloads of a ServiceKey.
 #[derive(Default)]
 struct Attempt {
-    /// The workloads that were patched, by kind and name.
+    /// The workloads that the attempt has patched, or tried to, by kind and name.
     patched: BTreeSet<String>,
     restarted: usize,
     problems: Vec<String>,
@@ -144,7 +144,7 @@ fn summary(problems: &[String]) -> Option<String> {
 ///
 /// # Errors
 /// What failed, for the user.
-async fn names(api: &Api<DynamicObject>, target: &RestartTarget) -> Result<Vec<String>, String> {
+async fn names(api: &Api<Workload>, target: &RestartTarget) -> Result<Vec<String>, String> {
     let (Some(selector), None) = (&target.selector, &target.name) else {
         return Ok(target.name.iter().cloned().collect());
     };
@@ -162,15 +162,13 @@ async fn names(api: &Api<DynamicObject>, target: &RestartTarget) -> Result<Vec<S
 /// Why the workload does not restart, after its name.
 async fn restart_one(
     reconciler: &Reconciler<'_>,
-    api: &Api<DynamicObject>,
+    api: &Api<Workload>,
     kind: WorkloadKind,
     name: &str,
     sequence: Sequence,
 ) -> Result<(), String> {
     let annotations = json!({annotation(&reconciler.key.name_any()): value(reconciler, sequence)});
     let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
-    let api: Api<Workload> =
-        Api::namespaced_with(api.clone().into_client(), &reconciler.target.namespace, &resource(kind));
     let parameters =
         PatchParams { field_manager: Some(marks::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let patched = bounded("restart the workload", api.patch(name, &parameters, &Patch::Merge(patch))).await;
@@ -193,7 +191,7 @@ async fn restart_one(
     Ok(())
 }
 
-/// What the API server's answer means for the user.
+/// Explains the API server's answer to the user, after the name of the workload.
 fn problem(error: &Error, kind: WorkloadKind, verb: &str) -> String {
     let what = self::kind(kind);
     if error.is(404) {
@@ -228,7 +226,7 @@ fn value(reconciler: &Reconciler<'_>, sequence: Sequence) -> String {
     format!("{sequence}-{}", &owner[..8])
 }
 
-fn api(reconciler: &Reconciler<'_>, kind: WorkloadKind) -> Api<DynamicObject> {
+fn api(reconciler: &Reconciler<'_>, kind: WorkloadKind) -> Api<Workload> {
     let client = reconciler.context.shared.client.clone();
     Api::namespaced_with(client, &reconciler.target.namespace, &resource(kind))
 }

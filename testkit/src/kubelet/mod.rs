@@ -11,10 +11,10 @@
 //! copied into the status. The process has the environment of the container, `PATH`, `HOSTNAME` and `POD_ROOT`, and
 //! nothing of the environment of the test. Its output is in [`ContainerStart::log`].
 //!
-//! There is no isolation: all processes run as the user of the test, in its network. In place of a root file system, a
-//! container has a folder, whose path is in the variable `POD_ROOT`. Each path in the pod's spec is below it: a volume
-//! that is mounted at `/etc/creds` is at `$POD_ROOT/etc/creds`. The folder is also the working directory. It is empty
-//! at each start of the container, except for the mounts. The pause before a restart grows from 100 ms to 3 s.
+//! The kubelet isolates nothing: all processes run as the user of the test, in its network. Instead of a root file
+//! system, a container has a folder, whose path is in the variable `POD_ROOT`. Each path in the pod's spec is below it:
+//! a volume that is mounted at `/etc/creds` is at `$POD_ROOT/etc/creds`. The folder is also the working directory. It is
+//! empty at each start of the container, except for the mounts. The pause before a restart grows from 100 ms to 3 s.
 //!
 //! # Secrets
 //! Each start of a container, also a restart in the same pod, reads the environment from the Secrets and ConfigMaps of

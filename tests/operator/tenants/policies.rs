@@ -294,7 +294,7 @@ async fn a_workload_that_the_tenant_may_not_patch_does_not_restart() {
     keys.create(&PostParams::default(), &key(&json!([own]))).await.unwrap();
     let theirs = json!({"spec": {"rotation": {"restart": [{"kind": "Deployment", "name": "theirs"}]}}});
     keys.patch("creds", &dry_patch(), &Patch::Merge(theirs)).await.unwrap_err();
-    // What the list already contains needs no right again.
+    // The policy checks only a list that changes.
     let other = json!({"spec": {"rotation": {"every": "720h"}}});
     keys.patch("creds", &dry_patch(), &Patch::Merge(other)).await.unwrap();
 }

@@ -66,7 +66,7 @@ pub(super) fn kinds() -> Result<Vec<Kind>, String> {
         "holderIdentity": pointer, "leaseDurationSeconds": int, "acquireTime": time, "renewTime": time,
         "leaseTransitions": int,
     }}});
-    // Stored as it is sent: nobody reads the rest of a workload here.
+    // The server stores a workload as the client sent it. The simulation needs no other part of its rules.
     let workload = json!({"spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
     Ok(vec![
         built_in("apps", "deployments", "Deployment", Strategy::Workload, &workload)?,
