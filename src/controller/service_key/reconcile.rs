@@ -45,7 +45,7 @@ use super::{
     local_state::{Circumstances, LocalState, Occasion},
     metrics,
     observe::{self, Snapshot},
-    reconciler::{Reconciler, SecretNotes, Target},
+    reconciler::{CalledProvider, Reconciler, SecretNotes, Target},
     status,
 };
 use crate::{
@@ -262,10 +262,13 @@ impl Driver<'_> {
         if let RemoteEffect::Poll(operation) = &effect {
             self.reconciler.run.pending = Some(operation.clone());
         }
+        if self.reconciler.run.failure.is_none() {
+            note_provider(&mut self.reconciler);
+        }
         let call = external::execute(&self.reconciler, observed, effect);
         // Boxed and without its type: the future of a backend is large, and the compiler need not analyze it
         // here.
-        let call = target.lane.clone().scope(call).boxed();
+        let call = self.reconciler.target.lane.clone().scope(call).boxed();
         self.worker.release();
         let executed = call.await;
         // Freed before the wait for a worker, so that another reconcile gets the slot. The answer is about
@@ -365,8 +368,10 @@ impl<'a> Driver<'a> {
             local,
             run,
             secret: SecretNotes::default(),
+            called: CalledProvider::default(),
             vanished: false,
         };
+        note_provider(&mut reconciler);
         let occasion = reconciler.occasion();
         recall_unusable(&mut reconciler, &occasion.circumstances);
         recall_setback(&mut reconciler, &occasion);
@@ -496,6 +501,12 @@ impl<'a> Driver<'a> {
     fn now(&self) -> Timestamp {
         self.reconciler.context.shared.clock.now()
     }
+}
+
+/// Notes the provider before a call: it may change during the call.
+fn note_provider(reconciler: &mut Reconciler<'_>) {
+    let Reconciler { context, target, called, .. } = reconciler;
+    *called = CalledProvider::now(&context.shared.providers, &target.provider);
 }
 
 /// Continues with a key that no Secret can contain, unless the circumstances have changed.

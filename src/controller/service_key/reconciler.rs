@@ -22,7 +22,11 @@ use super::{
 use crate::{
     api::{CertificateExpiry, DeletionPolicy, ExpiryDetection, PreviousCredentials, ServiceKey, marks},
     backend::{Backend, BackendKind, InstanceRef, Owner},
-    controller::{error::Error, ids::ProviderId, provider::Tenant},
+    controller::{
+        error::Error,
+        ids::ProviderId,
+        provider::{ProviderStore, Tenant},
+    },
     fair::Lane,
     lifecycle::{
         Allowance, Claim, Identity, Inputs, Observed, PlanIds, PlanView, Problem, RunState, Sequence,
@@ -80,8 +84,26 @@ pub(super) struct Reconciler<'a> {
     pub(super) local: LocalState,
     pub(super) run: RunState,
     pub(super) secret: SecretNotes,
+    /// The provider right before the last call, or before the first one that failed.
+    pub(super) called: CalledProvider,
     /// Whether the ServiceKey is gone. Then `key` is its last version.
     pub(super) vanished: bool,
+}
+
+/// A provider, as it was before a call. It may be loaded again or recover during the call. The answer is about the
+/// former provider then, so the next reconcile has to try again at once.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CalledProvider {
+    /// Digest of everything that it was loaded from.
+    origin: Option<String>,
+    /// How often its remote side recovered.
+    recoveries: u64,
+}
+
+impl CalledProvider {
+    pub(super) fn now(providers: &ProviderStore, id: &ProviderId) -> Self {
+        Self { origin: providers.origin_digest(id), recoveries: providers.recoveries(id) }
+    }
 }
 
 /// Knowledge of the Secret that this reconcile has and the cache does not show.
@@ -319,7 +341,7 @@ impl Reconciler<'_> {
         Circumstances {
             generation: self.key.metadata.generation,
             inputs: self.inputs(),
-            provider: self.context.shared.providers.origin_digest(&self.target.provider),
+            provider: self.called.origin.clone(),
         }
     }
 
@@ -327,7 +349,7 @@ impl Reconciler<'_> {
     pub(super) fn occasion(&self) -> Occasion {
         Occasion {
             circumstances: self.circumstances(),
-            recoveries: self.context.shared.providers.recoveries(&self.target.provider),
+            recoveries: self.called.recoveries,
             deleting: self.key.metadata.deletion_timestamp.is_some(),
             has_secret: self.context.secrets.contains(&self.target.namespace, &self.target.secret),
         }

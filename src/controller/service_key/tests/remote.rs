@@ -157,6 +157,53 @@ async fn a_change_right_before_the_wait_for_a_slot_ends_the_wait() {
     assert!(scene.broker.calls().is_empty());
 }
 
+/// The answer is about the former provider. So the operator neither waits for the end of the backoff nor regards the
+/// credentials as unusable.
+#[rstest]
+#[tokio::test]
+async fn a_provider_that_changes_during_a_failing_call_is_tried_at_once(
+    #[values(Scene::provider_gets_another_login, Scene::provider_recovers)] change: fn(&mut Scene),
+    #[values(400, 401, 403, 429)] status: u16,
+) {
+    let mut scene = scene(service_key().finalized()).await;
+    scene.broker.answers(move |_, _| (status, json!({"description": "no"})));
+    scene.expect(rehearse_new_secret(), works());
+    scene.expect(write_status(), works());
+    assert_eq!(scene.reconcile_while(change).await, "failed, requeued");
+
+    scene.broker.accept_all();
+    scene.expect(rehearse_new_secret(), works());
+    scene.expect(create_secret(), works());
+    scene.expect(write_status(), works());
+    assert_eq!(scene.reconcile().await, "settled, awaits a change");
+}
+
+#[tokio::test]
+async fn credentials_that_a_former_provider_returned_are_requested_again() {
+    let mut scene = scene(service_key().finalized()).await;
+    scene.broker.answers(|method, _| match *method {
+        Method::PUT => (201, json!({"credentials": {"password": "x".repeat(2 << 20)}})),
+        _ => (200, json!({})),
+    });
+    scene.expect(rehearse_new_secret(), works());
+    scene.expect(write_status(), works());
+    scene.expect(write_status(), works());
+    scene.reconcile_while(Scene::provider_gets_another_login).await;
+    assert_eq!(scene.broker.calls(), ["PUT binding", "DELETE binding"]);
+
+    scene.broker.accept_all();
+    scene.expect(look_up_secret(), works());
+    scene.expect(write_status(), works());
+    scene.reconcile().await;
+    scene.assert_not_ready("Binding", "the operator creates no key of this number");
+
+    scene.later(Duration::from_secs(61));
+    scene.expect(look_up_secret(), works());
+    scene.expect(create_secret(), works());
+    scene.expect(write_status(), works());
+    assert_eq!(scene.reconcile().await, "settled, awaits a change");
+}
+
 /// Takes all slots that are free now.
 fn take_free_slots(queue: &Queue, lane: &Lane) -> Vec<QueueSlot> {
     let free = || match queue.enter_now(lane) {
