@@ -391,8 +391,10 @@ pub(crate) enum Fetched {
 /// The answer to a request to create a key.
 #[derive(Clone, Debug)]
 pub(crate) enum Bound {
-    /// The key, created now or before.
+    /// The key, created now, or before at a time that the remote side states.
     Issued(IssuedKey),
+    /// The key that an earlier request created, at an unknown time.
+    Existing(IssuedKey),
     /// The remote side is creating it.
     Accepted(Accepted),
     /// The second of two requests got this answer. The first one got none, and may still take effect.

@@ -64,7 +64,9 @@ impl SecretView<Claim> {
             Self::Unknown => SecretView::Unknown,
             Self::Absent => SecretView::Absent,
             Self::Foreign { holder } => SecretView::Foreign { holder },
-            Self::Former { uid, sequence, obstacle } => SecretView::Former { uid, sequence, obstacle },
+            Self::Former { uid, sequence, looked_up, obstacle } => {
+                SecretView::Former { uid, sequence, looked_up, obstacle }
+            }
             Self::Damaged { key, previous } => {
                 let claim = key.filter(|claim| !evidence.may_be_unfinished(claim.sequence));
                 let key = claim.and_then(|claim| evidence.believe(claim));
@@ -127,7 +129,7 @@ impl Recorded {
     /// The number of the newest key that is recorded, or may have been created.
     fn newest(&self) -> Option<Sequence> {
         let previous = self.previous.iter().map(|key| key.sequence);
-        previous.chain(self.key.as_ref().map(|key| key.sequence)).chain(self.attempt()).max()
+        previous.chain(self.key.as_ref().map(|key| key.sequence)).chain(self.attempted_bind()).max()
     }
 
     /// Whether the record explains that a Secret contains this key. The operator records a key before it creates it,
@@ -284,6 +286,17 @@ mod tests {
         let mut run = RunState::default();
         run.learn(Answer::Revoked(sequence(3), at(90)));
         assert_eq!(believed(claim(3), &recorded(Some(2), Some(3)), &run, true, false), UNBELIEVED);
+    }
+
+    /// Another user wrote the number of the next key into the Secret. The operator creates that key only after the current
+    /// one is revoked, and records that before.
+    #[test]
+    fn the_next_key_does_not_exist_before_the_current_one_is_revoked() {
+        let operation = Some(Operation::revoke_first(sequence(3)));
+        let recorded = Recorded { operation, ..recorded(Some(2), None) };
+        assert!(recorded.explains(sequence(2)) && !recorded.explains(sequence(3)));
+        let run = RunState { absent: [sequence(3)].into(), ..RunState::default() };
+        assert_eq!(believed(claim(3), &recorded, &run, true, true), UNBELIEVED);
     }
 
     /// Another user wrote the number of the next key into the Secret while the remote side was still creating that key.

@@ -57,9 +57,9 @@ impl<'a> NewKey<'a> {
         Self { observed, sequence, predecessor: None, recorded: None }
     }
 
-    /// The record of the keys before this one, if the status does not name this one.
+    /// The record of the keys before this one, if the status does not say that this one may exist.
     fn unrecorded(&self) -> Option<&Recorded> {
-        self.recorded.as_ref().filter(|recorded| recorded.attempt() != Some(self.sequence))
+        self.recorded.as_ref().filter(|recorded| recorded.attempted_bind() != Some(self.sequence))
     }
 
     fn has_completed(&self) -> bool {

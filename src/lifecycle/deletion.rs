@@ -112,8 +112,10 @@ fn wait_for_admission(Deletion { observed, .. }: &Deletion<'_>) -> Option<Step> 
 }
 
 fn continue_with_former_keys(Deletion { observed, .. }: &Deletion<'_>) -> Option<Step> {
-    let SecretView::Former { uid, sequence, obstacle: None } = observed.secret else { return None };
-    let keys = FormerKeys { observed, former: uid, sequence };
+    let SecretView::Former { uid, sequence, looked_up, obstacle: None } = observed.secret else {
+        return None;
+    };
+    let keys = FormerKeys { observed, former: uid, sequence, looked_up };
     (!former_keys::has_own_keys(observed) && keys.may_be_accepted()).then(|| former_keys::decide(&keys))
 }
 

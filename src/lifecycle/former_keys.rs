@@ -3,7 +3,8 @@
 use uuid::Uuid;
 
 use super::{
-    Attempted, ErrorClass, Failure, Observed, Problem, Recorded, RemoteEffect, Requeue, Sequence, Step, Wait,
+    Attempted, ErrorClass, Failure, KubernetesEffect, Observed, Problem, Recorded, RemoteEffect, Requeue,
+    Sequence, Step, Wait,
     operation::{is_finally_revoked, late_until},
     order::decisions,
     report,
@@ -18,6 +19,9 @@ decisions! {
     wait_for_spec_or_provider,
     /// A call failed. Only a refusal to revoke the first key of its own means that this key does not exist.
     wait_for_failed_attempt,
+    /// A ServiceKey that was deleted and created again has keys of its own, and the cache may still show the Secret of the
+    /// deleted one.
+    look_up_secret,
     /// Every tenant may write any UID into a Secret, so the remote side has to show a key with a mark that proves it.
     prove_mark,
     /// A request for the first key of its own may still take effect. The last revocation comes after that time.
@@ -36,6 +40,8 @@ pub(super) struct FormerKeys<'a> {
     pub former: Uuid,
     /// The number of the key in the Secret, if the Secret contains it.
     pub sequence: Option<Sequence>,
+    /// Whether the operator has read the Secret by name.
+    pub looked_up: bool,
 }
 
 impl<'a> FormerKeys<'a> {
@@ -78,6 +84,10 @@ fn wait_for_spec_or_provider(keys: &FormerKeys<'_>) -> Option<Step> {
 fn wait_for_failed_attempt(FormerKeys { observed, .. }: &FormerKeys<'_>) -> Option<Step> {
     let failure = observed.run.failure.as_ref().filter(|failure| !is_refused(failure))?;
     Some(Step::Wait(report::failed(observed, failure)))
+}
+
+fn look_up_secret(FormerKeys { looked_up, .. }: &FormerKeys<'_>) -> Option<Step> {
+    (!looked_up).then_some(Step::Apply(KubernetesEffect::LookUpSecret))
 }
 
 fn prove_mark(keys: &FormerKeys<'_>) -> Option<Step> {

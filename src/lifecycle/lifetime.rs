@@ -43,6 +43,16 @@ pub struct CredentialEnd {
     pub source: ExpirySource,
 }
 
+impl CredentialEnd {
+    /// The end of an existing key that was received at `now`, at an unknown time after its creation. An end that has
+    /// passed counts as the next second, so that it is after the time of creation in the record, which is `now`. Brokers
+    /// write the start of 1970 for no end.
+    pub(crate) fn after_receipt(self, now: Timestamp) -> Self {
+        let next = full_second(now).checked_add(Duration::from_secs(1)).unwrap_or(Timestamp::MAX);
+        Self { at: self.at.map(|at| if at > Timestamp::UNIX_EPOCH { at.max(next) } else { at }), ..self }
+    }
+}
+
 /// The times that limit how long a key can be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Lifetime {

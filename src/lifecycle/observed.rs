@@ -193,6 +193,8 @@ pub enum SecretView<K = KeyRecord> {
         uid: Uuid,
         /// The number of that key, if the Secret contains it.
         sequence: Option<Sequence>,
+        /// Whether the operator has read the Secret by name. The cache may show one that is gone.
+        looked_up: bool,
         /// Why the ServiceKey at hand can't continue with that key.
         obstacle: Option<Problem>,
     },

@@ -141,7 +141,13 @@ impl Recorded {
         self.operation.as_ref().filter(|operation| operation.sequence == sequence)
     }
 
-    /// The key after the current one that may exist already.
+    /// The key after the current one that may exist already: not as long as the current one has to be revoked first.
+    #[must_use]
+    pub(super) fn attempted_bind(&self) -> Option<Sequence> {
+        self.attempt().filter(|_| !self.revokes_first())
+    }
+
+    /// The number of the next key, which the operator creates or is about to create.
     #[must_use]
     pub fn attempt(&self) -> Option<Sequence> {
         self.operation.as_ref().map(|operation| operation.sequence)

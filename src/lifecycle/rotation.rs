@@ -11,6 +11,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The shortest time between two rotations for certificates or tokens.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(300);
 /// The parts of a span by which a rotation may come early.
 const TENTH: u32 = 10;
 const THIRD: u32 = 3;
@@ -77,8 +79,8 @@ fn by_age(rotation: &RotationPolicy, owner: Uuid, key: &KeyRecord) -> Option<Due
 }
 
 fn at_expiry(key: &KeyRecord) -> Option<DueTime> {
-    let Expiry { at, source } = key.expiry()?;
-    let due = not_before(key, shortest_use(source), *at)?;
+    let expiry = key.expiry()?;
+    let due = after_shortest_use(key, expiry, expiry.at)?;
     Some(DueTime { due, urgent: Some(due) })
 }
 
@@ -99,15 +101,15 @@ fn by_renewal(key: &KeyRecord, has_windows: bool) -> Option<DueTime> {
 /// attempts: a third, at most 30 days. The same time is there for a window to open. Without an open window, the rotation
 /// begins when only a tenth is left.
 fn by_expiry(rotation: &RotationPolicy, key: &KeyRecord, has_windows: bool) -> Option<DueTime> {
-    let Expiry { at: end, source } = key.expiry()?;
+    let expiry = key.expiry()?;
+    let Expiry { at: end, source } = expiry;
     let is_told = *source == ExpirySource::RemoteSide;
     if is_told && key.renewal().is_some_and(|renew| renew < *end) {
         return None;
     }
     let half = part_of_life(key, *end, 2, Duration::MAX);
-    let earlier_by = |part: Duration| {
-        not_before(key, shortest_use(source), before(*end, rotation.overlap.max(part).min(half))?)
-    };
+    let earlier_by =
+        |part: Duration| after_shortest_use(key, expiry, before(*end, rotation.overlap.max(part).min(half))?);
     let urgent = earlier_by(part_of_life(key, *end, TENTH, DAY))?;
     let is_early = has_windows || !is_told;
     let due = if is_early { earlier_by(part_of_life(key, *end, THIRD, MONTH))? } else { urgent };
@@ -132,6 +134,14 @@ const fn shortest_use(source: &ExpirySource) -> Duration {
         ExpirySource::RemoteSide => MINUTE,
         ExpirySource::Certificate(_) | ExpirySource::Token(_) => HOUR,
     }
+}
+
+/// Not before the shortest use of the key is over. That use ends with the certificate or token, because an ended one is
+/// of no use. The operator may have received the key long after it was created, and then knows no other time of creation.
+fn after_shortest_use(key: &KeyRecord, Expiry { at, source }: &Expiry, due: Timestamp) -> Option<Timestamp> {
+    let shortest = shortest_use(source);
+    let pause = not_before(key, shortest.min(SHORTEST_PAUSE), *at)?;
+    Some(due.max(key.created_at.checked_add(shortest).ok()?.min(pause)))
 }
 
 fn not_before(key: &KeyRecord, use_: Duration, due: Timestamp) -> Option<Timestamp> {

@@ -48,8 +48,8 @@ fn delete(observed: &Observed) -> Option<Step> {
 }
 
 fn judge_former_secret(observed: &Observed) -> Option<Step> {
-    let SecretView::Former { uid, sequence, obstacle } = &observed.secret else { return None };
-    let keys = FormerKeys { observed, former: *uid, sequence: *sequence };
+    let SecretView::Former { uid, sequence, looked_up, obstacle } = &observed.secret else { return None };
+    let keys = FormerKeys { observed, former: *uid, sequence: *sequence, looked_up: *looked_up };
     Some(former_secret::decide(&FormerSecret { keys, obstacle: obstacle.as_ref() }))
 }
 

@@ -114,7 +114,10 @@ impl Broker {
             response = put(&mut exchange, &path, accepts_incomplete, &alone).await?;
         }
         let bound = match response.status {
-            StatusCode::OK | StatusCode::CREATED => {
+            StatusCode::OK => {
+                exchange.issued_key(&response, request.identity.binding_id()).map(Bound::Existing)
+            }
+            StatusCode::CREATED => {
                 exchange.issued_key(&response, request.identity.binding_id()).map(Bound::Issued)
             }
             StatusCode::ACCEPTED if plan.retrievable => {

@@ -15,8 +15,9 @@ use crate::{
         KeyRequest, Progress, Unbound,
     },
     lifecycle::{
-        Answer, Attempted, Failure, Found, Identity, Inputs, KeyRecord, LONGEST_OPERATION, Lifetime,
-        Observed, PendingOperation, RemoteEffect, RemoteOperation, Sequence, created_at, full_second,
+        Answer, Attempted, CredentialEnd, Failure, Found, Identity, Inputs, KeyRecord, LONGEST_OPERATION,
+        Lifetime, Observed, PendingOperation, RemoteEffect, RemoteOperation, Sequence, created_at,
+        full_second,
     },
     runtime::metrics::KeyOperation,
     secret,
@@ -92,7 +93,12 @@ impl Call<'_> {
     fn bound(&self, sequence: Sequence, bound: Bound) -> Executed {
         match bound {
             Bound::Issued(issued) => {
-                self.issued(KeyOperation::Bind, sequence, issued, self.reconciler.inputs())
+                let ends = self.ends(&issued);
+                self.issued(KeyOperation::Bind, sequence, issued, self.reconciler.inputs(), ends)
+            }
+            Bound::Existing(issued) => {
+                let ends = self.ends(&issued).into_iter().map(|end| end.after_receipt(self.now())).collect();
+                self.issued(KeyOperation::Bind, sequence, issued, self.reconciler.inputs(), ends)
             }
             Bound::Accepted(accepted) => {
                 let answer = self.accepted(RemoteOperation::Bind, sequence, accepted);
@@ -335,7 +341,13 @@ impl Call<'_> {
     /// A key that was created before.
     fn found(&self, operation: KeyOperation, sequence: Sequence, issued: IssuedKey) -> Executed {
         let inputs = request::recorded_inputs(self.reconciler, self.observed, sequence);
-        self.issued(operation, sequence, issued, inputs)
+        let ends = self.ends(&issued);
+        self.issued(operation, sequence, issued, inputs, ends)
+    }
+
+    /// The ends of the certificates and tokens in the credentials.
+    fn ends(&self, issued: &IssuedKey) -> Vec<CredentialEnd> {
+        secret::ends(issued.credentials.expose(), &self.reconciler.expiry_parts())
     }
 
     /// A key with its credentials, which the memory budget of the namespace keeps until they are stored.
@@ -345,6 +357,7 @@ impl Call<'_> {
         sequence: Sequence,
         issued: IssuedKey,
         inputs: Inputs,
+        ends: Vec<CredentialEnd>,
     ) -> Executed {
         let Reconciler { context, target, key: object, .. } = self.reconciler;
         let IssuedKey { facts, credentials } = issued;
@@ -352,13 +365,17 @@ impl Call<'_> {
             let note = format!("adopted the existing key `{name}` as key {sequence}");
             context.shared.events.normal(object.object_ref(&()), "KeyAdopted", "Bind", note);
         }
-        let known = self.observed.recorded.current(sequence).cloned();
+        let known = match operation {
+            // A key that is created may have the number of an earlier one.
+            KeyOperation::Bind => self.observed.recorded.current(sequence),
+            _ => request::known_key(self.observed, sequence),
+        };
+        let known = known.cloned();
         let known_since = known.as_ref().map_or_else(|| self.now(), |known| known.created_at);
         let (name, role, creator, same_credentials) = known
             .map(|known| (known.name, known.role, known.created_by, known.same_credentials))
             .unwrap_or_default();
         let created_at = created_at(facts.created_at, known_since);
-        let found = secret::ends(credentials.expose(), &self.reconciler.expiry_parts());
         let key = KeyRecord {
             sequence,
             id: Some(facts.id),
@@ -366,7 +383,7 @@ impl Call<'_> {
             role: facts.role.or(role),
             created_at,
             created_by: facts.created_by.or(creator),
-            lifetime: Lifetime::new(created_at, facts.expires_at, facts.renew_before, found),
+            lifetime: Lifetime::new(created_at, facts.expires_at, facts.renew_before, ends),
             late_until: None,
             inputs,
             plan_ids: plan_ids(self.observed, sequence),

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Ordering,
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -53,6 +53,9 @@ pub(crate) struct LocalState {
     pub given_up: Option<(Sequence, Timestamp)>,
     /// The last request to revoke a key whose outcome is unknown, with the time when it became unknown.
     pub unsure_revocation: Option<(Sequence, Timestamp)>,
+    /// The keys that are gone, each with the time of the confirmation. Kept while the ServiceKey is being deleted: none
+    /// of them is created again.
+    pub revoked: BTreeMap<Sequence, Timestamp>,
     /// Whether this process stored the finalizer, so that no other process can have created a key.
     pub stored_finalizer: bool,
     /// Whether a bind of this process may have created a key: it was not refused.

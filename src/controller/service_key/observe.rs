@@ -281,7 +281,8 @@ async fn secret(reconciler: &Reconciler<'_>) -> Result<SecretObservation, Error>
         Ownership::Former(Former { owner, created_for }) if !reconciler.goes_on_with(created_for) => {
             let obstacle = obstacle_to_inheritance(reconciler, &[owner, created_for])?;
             let sequence = secret::read(&meta).map(|marks| marks.key.sequence);
-            Ok(unread(SecretView::Former { uid: created_for, sequence, obstacle }))
+            let looked_up = secret.lookup.is_some();
+            Ok(unread(SecretView::Former { uid: created_for, sequence, looked_up, obstacle }))
         }
         Ownership::Former(_) | Ownership::Ours => own_secret(reconciler, &meta, verified).await,
     }

@@ -27,7 +27,7 @@
 //! | `ReleaseSecret` | the Secret stays when the ServiceKey is deleted | Kubernetes API | a Secret without the operator's marks |
 //! | `RemoveFinalizer` | nothing is left to revoke or to release | Kubernetes API | no ServiceKey |
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{mem, pin::pin, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use jiff::Timestamp;
@@ -359,6 +359,7 @@ impl<'a> Driver<'a> {
             lost: local.lost.take(),
             given_up: local.given_up.take(),
             unsure_revocation: local.unsure_revocation.take(),
+            revoked: mem::take(&mut local.revoked),
             ..RunState::default()
         };
         let mut reconciler = Reconciler {
@@ -384,6 +385,9 @@ impl<'a> Driver<'a> {
         local.unusable = local.unusable.take().zip(run.unusable).map(|((of, _), unusable)| (of, unusable));
         (local.pending, local.given_up) = (run.pending, run.given_up);
         local.unsure_revocation = run.unsure_revocation;
+        if key.metadata.deletion_timestamp.is_some() {
+            local.revoked = run.revoked;
+        }
         let recorded = status::read(key.status.as_ref());
         local.stored = run.stored.filter(|stored| recorded.key.as_ref() != Some(stored));
         let is_recorded = |lost| recorded.operation_on(lost).is_some_and(Operation::has_unknown_outcome);

@@ -17,7 +17,7 @@ use crate::{
         AccessGrant, AdoptionPermit, Backend, Credentials, ErrorClass, KeyRequest, KeyRole, KnownSecrets,
         Parameters, Restored, ServiceIdAccess, count_values,
     },
-    lifecycle::{Attempted, Failure, Identity, Inputs, Observed, Operation, Problem, Sequence},
+    lifecycle::{Attempted, Failure, Identity, Inputs, KeyRecord, Observed, Operation, Problem, Sequence},
     runtime::answers::{self, Size},
     wipe::{HeldSecret, SecretValues},
 };
@@ -120,8 +120,14 @@ pub(super) fn recorded_inputs(
     let completed = observed.run.completed.as_ref().filter(|operation| operation.sequence == sequence);
     completed
         .map(|operation| operation.inputs.clone())
-        .or_else(|| observed.recorded.current(sequence).map(|key| key.inputs.clone()))
+        .or_else(|| known_key(observed, sequence).map(|key| key.inputs.clone()))
         .unwrap_or_else(|| reconciler.inputs())
+}
+
+/// What is known of an existing key. The status of a restored ServiceKey records no key, and its Secret may name one.
+pub(super) fn known_key(observed: &Observed, sequence: Sequence) -> Option<&KeyRecord> {
+    let of_secret = || observed.secret.key().filter(|key| key.sequence == sequence);
+    observed.recorded.current(sequence).or_else(of_secret)
 }
 
 /// The remote side's id of a key, if the status has one. It does not prove whose key that is.

@@ -21,10 +21,20 @@ impl ModelState {
         }
         let now = self.now();
         let RunState {
-            in_hand, stored, pending: mut under_way, given_up, unsure_revocation, unusable, ..
+            in_hand,
+            stored,
+            pending: mut under_way,
+            given_up,
+            unsure_revocation,
+            unusable,
+            mut revoked,
+            ..
         } = std::mem::take(&mut self.process.run);
         if let (Requeue::Poll, Some(work)) = (rest.requeue, &mut under_way) {
             work.next_poll = Some(now);
+        }
+        if !object.deleting {
+            revoked.clear();
         }
         let stored = stored.filter(|stored| self.recorded.key.as_ref() != Some(stored));
         self.process.run = RunState {
@@ -34,6 +44,7 @@ impl ModelState {
             given_up,
             unsure_revocation,
             unusable,
+            revoked,
             ..RunState::default()
         };
     }

@@ -8,10 +8,21 @@ const FORMER: Uuid = Uuid::from_u128(7);
 
 /// A ServiceKey from a backup, whose Secret names the former one.
 pub(super) fn restored() -> Observed {
-    Observed {
-        secret: SecretView::Former { uid: FORMER, sequence: Some(Sequence::FIRST.next()), obstacle: None },
-        ..asking()
-    }
+    Observed { secret: former(FORMER, Some(Sequence::FIRST.next()), None), ..asking() }
+}
+
+/// The Secret of a former ServiceKey. The operator has read it by name.
+pub(super) fn former(uid: Uuid, sequence: Option<Sequence>, obstacle: Option<Problem>) -> SecretView {
+    SecretView::Former { uid, sequence, looked_up: true, obstacle }
+}
+
+/// The same, if only the cache shows the Secret.
+pub(super) fn from_cache(observed: Observed) -> Observed {
+    let SecretView::Former { uid, sequence, obstacle, looked_up: _ } = observed.secret else {
+        panic!("the Secret is not of a former ServiceKey")
+    };
+    let secret = SecretView::Former { uid, sequence, looked_up: false, obstacle };
+    Observed { secret, ..observed }
 }
 
 fn recorded(observed: &Observed) -> Recorded {
@@ -31,6 +42,17 @@ fn inheriting() -> Recorded {
 fn failed(class: ErrorClass) -> Answer {
     let message = "no".to_owned();
     Answer::Failed(Failure { attempted: Attempted::Revoke, class, message, retry_after: None })
+}
+
+/// A ServiceKey that was deleted and created again. The cache still shows the Secret of the deleted one.
+#[rstest]
+fn a_secret_that_only_the_cache_shows_is_looked_up_first(#[values(false, true)] deleting: bool) {
+    let mut observed = from_cache(restored());
+    observed.desired.deleting = deleting;
+    assert_eq!(decide(&observed), Step::Apply(KubernetesEffect::LookUpSecret));
+    observed.secret = SecretView::Absent;
+    let next = decide(&observed);
+    assert!(!matches!(next, Step::Apply(KubernetesEffect::Record(_))), "{next:?}");
 }
 
 /// A process that crashed may have created a first key with the new UID.
@@ -85,7 +107,7 @@ fn a_service_key_with_keys_of_its_own_takes_over_none(#[case] change: fn(&mut Ob
 #[test]
 fn what_is_not_believed_is_a_conflict_and_holds_no_deletion_up() {
     let problem = Problem { reason: Reason::NotPermitted, message: "denied".to_owned() };
-    let secret = SecretView::Former { uid: FORMER, sequence: None, obstacle: Some(problem) };
+    let secret = former(FORMER, None, Some(problem));
     let mut observed = Observed { secret, ..asking() };
     assert_eq!(rest(&observed).report.ready.reason, Reason::NotPermitted);
     observed.desired.deleting = true;

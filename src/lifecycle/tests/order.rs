@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{super::order::trace::decided_during, inheritance::restored, *};
+use super::{
+    super::order::trace::decided_during,
+    inheritance::{former, from_cache, restored},
+    *,
+};
 use crate::lifecycle::model;
 
 fn with(mut observed: Observed, change: impl FnOnce(&mut Observed)) -> Observed {
@@ -95,7 +99,7 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
             "refuse_key_of_another",
             with(restored(), |observed| {
                 let uid = Uuid::from_u128(7);
-                observed.secret = SecretView::Former { uid, sequence: None, obstacle: Some(problem()) };
+                observed.secret = former(uid, None, Some(problem()));
             }),
         ),
         (judge, "wait_for_provider", Observed { provider: ProviderView::Closed(problem()), ..unadmitted() }),
@@ -111,6 +115,7 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
             "wait_for_failed_attempt",
             with(restored(), |observed| observed.run.failure = Some(failure(Attempted::Revoke))),
         ),
+        (accept, "look_up_secret", from_cache(restored())),
         (accept, "prove_mark", marked()),
         (accept, "revoke_own_first_key", is_proved(true)),
         (

@@ -193,13 +193,25 @@ fn certified(ends: Timestamp) -> KeyRecord {
 #[case::a_month_before_the_end(300 * DAY, HOUR, 270 * DAY)]
 #[case::the_overlap_before_the_end(9 * DAY, 4 * DAY, 5 * DAY)]
 #[case::after_half_its_life(9 * DAY, 8 * DAY, 9 * DAY / 2)]
-#[case::not_in_its_first_hour(HOUR / 2, MINUTE, HOUR)]
+#[case::not_in_its_first_hour(5 * HOUR / 4, MINUTE, HOUR)]
+#[case::the_first_hour_ends_with_the_certificate(HOUR / 2, MINUTE, HOUR / 2)]
+#[case::not_again_within_minutes(MINUTE, MINUTE, 5 * MINUTE)]
 fn a_key_is_replaced_before_its_certificate_ends(
     #[case] life: Duration,
     #[case] overlap: Duration,
     #[case] expected: Duration,
 ) {
     let due = due(&rotating(None, overlap), &certified(now() + life));
+    assert_eq!(due, SignedDuration::try_from(expected).unwrap());
+}
+
+/// The last rotation returned the same certificate.
+#[rstest]
+#[case::at_the_end(HOUR / 2, HOUR / 2)]
+#[case::not_again_within_minutes(MINUTE, 5 * MINUTE)]
+fn a_certificate_that_did_not_change_counts_at_its_end(#[case] life: Duration, #[case] expected: Duration) {
+    let key = KeyRecord { same_credentials: true, ..certified(now() + life) };
+    let due = due(&rotating(None, MINUTE), &key);
     assert_eq!(due, SignedDuration::try_from(expected).unwrap());
 }
 

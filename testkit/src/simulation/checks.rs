@@ -176,6 +176,9 @@ pub struct Checks {
     backups: BTreeSet<(String, String)>,
     /// When another writer last changed each Secret.
     touched: BTreeMap<(String, String), Instant>,
+    /// The Secrets whose number another writer changed. Nothing else names the keys of a restored ServiceKey, so it may
+    /// begin anew.
+    forged: BTreeSet<(String, String)>,
     /// The last writes of each Secret by the operator.
     written: BTreeMap<(String, String), VecDeque<Instant>>,
     /// The last calls to each remote side.
@@ -237,9 +240,30 @@ struct KnownServiceKey {
     current: Option<u32>,
 }
 
+/// What the user of a ServiceKey wants of its next key.
+struct Wishes {
+    inputs: Value,
+    /// Whether the inputs have just changed, so that a key may have the former ones.
+    is_edited: bool,
+    replaces: bool,
+}
+
 impl KnownServiceKey {
     fn title(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Its namespace and name, which are also those of its Secret.
+    fn place(&self) -> (String, String) {
+        (self.namespace.clone(), self.name.clone())
+    }
+
+    fn wishes(&self) -> Wishes {
+        Wishes {
+            inputs: self.inputs.clone(),
+            is_edited: self.edited.is_some_and(|edited| edited.elapsed() < UNKNOWN),
+            replaces: self.replaces,
+        }
     }
 
     const fn is_protected(&self) -> bool {
@@ -565,6 +589,10 @@ impl Checks {
         let title = format!("{}/{}", place.0, place.1);
         if by == Author::Other {
             self.touched.insert(place.clone(), Instant::now());
+            if change.before.zip(change.after).is_some_and(|(before, after)| number(before) != number(after))
+            {
+                self.forged.insert(place.clone());
+            }
         }
         if by == Author::Operator || change.after.is_none() {
             self.backups.remove(&place);
@@ -688,13 +716,15 @@ impl Checks {
         // The ids of keys stay those of the former ServiceKey. Users change the one that continues with them.
         let changed_heir =
             heir.map_or(0, |heir| heir.changed.iter().filter(|at| at.elapsed() <= HOUR).count());
+        let wishes = heir.map(KnownServiceKey::wishes);
+        let is_misled = heir.is_some_and(|heir| self.forged.contains(&heir.place()));
         let has_jumped = self.has_jumped;
         let Some(owner) = self.service_keys.get_mut(&uid) else {
             return self
                 .report(Rule::FinalizerFirst, format!("the key {} has the unknown owner {uid}", key.id));
         };
         let title = owner.title();
-        let is_edited = owner.edited.is_some_and(|edited| edited.elapsed() < UNKNOWN);
+        let Wishes { inputs, is_edited, replaces } = wishes.unwrap_or_else(|| owner.wishes());
         // A key is replaced in time before its certificate ends, and not in its first hour.
         let is_used = |since: &Instant| has_jumped || since.elapsed() + ROUNDING >= SHORTEST_USE;
         let is_due = has_end && owner.began.get(&(sequence - 1)).is_some_and(is_used);
@@ -702,10 +732,9 @@ impl Checks {
         let is_needless = !owner.is_disturbed
             && !is_due
             && !is_edited
-            && owner.created_from.get(&(sequence - 1)) == Some(&owner.inputs)
-            && !owner.replaces;
-        let inputs = if is_edited { Value::Null } else { owner.inputs.clone() };
-        owner.created_from.insert(sequence, inputs);
+            && owner.created_from.get(&(sequence - 1)) == Some(&inputs)
+            && !replaces;
+        owner.created_from.insert(sequence, if is_edited { Value::Null } else { inputs });
         let lately = count_within(&mut owner.created, HOUR);
         forget_older(&mut owner.changed, HOUR);
         let most = MOST_CREATED + 2 * (owner.changed.len() + changed_heir);
@@ -722,7 +751,7 @@ impl Checks {
         if has_replaced && is_needless {
             self.report(Rule::NoNeedlessKey, format!("nothing required key {sequence} of {title}"));
         }
-        if alive > MOST_KEYS {
+        if alive > MOST_KEYS && !is_misled {
             self.report(Rule::ThreeKeys, format!("{title} has {alive} keys"));
         }
         if lately > most {
@@ -894,6 +923,11 @@ pub fn texts(secret: &Value) -> BTreeSet<String> {
 #[must_use]
 pub fn current_texts(secret: &Value) -> BTreeSet<String> {
     decoded(secret, |entry| !entry.starts_with("previous."))
+}
+
+/// The number of the key that a Secret names.
+fn number(secret: &Value) -> Option<&str> {
+    text(secret, "/metadata/annotations/servicekeys.dev~1sequence")
 }
 
 fn decoded(secret: &Value, is_wanted: impl Fn(&str) -> bool) -> BTreeSet<String> {

@@ -1,5 +1,8 @@
 //! `DeleteSecret` and `ReleaseSecret`: the Secret of a ServiceKey that is being deleted.
 
+use std::time::Duration;
+
+use http::Method;
 use serde_json::json;
 
 use super::fixtures::*;
@@ -20,6 +23,39 @@ async fn the_key_the_secret_and_the_finalizer_go_in_this_order() {
     assert!(scene.api.key().is_none() && scene.api.secret().is_none());
     scene.cache_catches_up();
     assert!(!scene.was_handed_over());
+}
+
+/// The broker revokes key 2 in the background. Meanwhile nothing is repeated for key 1, which is gone.
+#[tokio::test]
+async fn a_revocation_that_takes_its_time_repeats_no_other() {
+    let key = service_key().finalized().with_key(2).with_previous_key(1, "2026-11-24T13:00:00Z");
+    let mut scene = scene(key.deleting()).await.with_own_secret(2);
+    let (mut revocations, mut polls) = (0, 0);
+    scene.broker.answers_with(move |method| match *method {
+        Method::DELETE => {
+            revocations += 1;
+            if revocations == 1 { (410, json!({})) } else { (202, json!({"operation": "o-1"})) }
+        }
+        _ => {
+            polls += 1;
+            (200, json!({"state": if polls < 3 { "in progress" } else { "succeeded" }}))
+        }
+    });
+    scene.expect(read_secret(), works());
+    scene.reconcile().await;
+    scene.later(Duration::from_secs(60));
+    scene.expect(write_status(), works());
+    scene.reconcile().await;
+    scene.later(Duration::from_secs(60));
+    scene.reconcile().await;
+    scene.later(Duration::from_secs(60));
+    scene.expect(delete_secret(), works());
+    scene.expect(patch_key(), works());
+    assert_eq!(scene.reconcile().await, "gone, awaits a change");
+    let polled = ["GET last_operation"; 3];
+    assert_eq!(scene.broker.calls(), [&["DELETE binding"; 2][..], &polled].concat());
+    let revoked = scene.events().await.into_iter().filter(|(reason, _)| reason == "KeyRevoked");
+    assert_eq!(revoked.count(), 2);
 }
 
 /// A deleted ServiceKey whose key stays.

@@ -14,5 +14,6 @@ mod rehearsal;
 mod remote;
 mod repair;
 mod restarts;
+mod restored;
 mod secret;
 mod status;
