@@ -212,7 +212,10 @@ impl<'a> Intact<'a> {
     /// does not block a rotation either.
     fn can_rotate(&self) -> bool {
         let goes_on = self.observed.run.failure.as_ref().is_none_or(|failure| match failure.attempted {
-            Attempted::Revoke => !self.revokes_first() && revoke::lost_key(self.observed).is_none(),
+            Attempted::Revoke => {
+                let is_in_the_way = self.observed.run.conflicting == Some(self.key.sequence.next());
+                !self.revokes_first() && !is_in_the_way && revoke::lost_key(self.observed).is_none()
+            }
             Attempted::Confirm => true,
             Attempted::Provision
             | Attempted::Parameters

@@ -7,7 +7,14 @@ impl ModelState {
         let Some(object) = self.object.clone() else { return };
         match decide(&self.observed(&object)) {
             Step::Wait(rest) => self.rest(&object, &rest),
-            step => self.act(&object, step, fate),
+            step => {
+                let call = matches!(step, Step::Execute(_)).then(|| step.clone());
+                self.act(&object, step, fate);
+                if fate == Fate::Refused && call.is_some() {
+                    let next = self.object.as_ref().map(|object| decide(&self.observed(object)));
+                    self.breaks("a refused call is not repeated at once", next == call);
+                }
+            }
         }
     }
 

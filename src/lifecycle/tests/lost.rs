@@ -67,6 +67,25 @@ fn a_revocation_of_a_key_that_may_be_created_again_is_recorded_first() {
     assert_eq!(rest(&observed).requeue, Requeue::At(at(60)));
 }
 
+/// The next key exists already, created from other fields, and the remote side refuses to revoke it. The operator tries
+/// again after a backoff, and not at once.
+#[rstest]
+fn a_refused_revocation_of_a_conflicting_key_has_a_backoff(#[values(false, true)] marks_keys: bool) {
+    let next = Sequence::FIRST.next();
+    let mut observed = Observed { marks_keys, ..holding(key("before")) };
+    observed.recorded.operation = Some(Operation::bind(next));
+    observed.run.conflicting = Some(next);
+    if !marks_keys {
+        observed.recorded = recorded(decide(&observed));
+    }
+    assert_eq!(decide(&observed), Step::Execute(RemoteEffect::Unbind(next)));
+    let (attempted, class) = (Attempted::Revoke, ErrorClass::Rejected);
+    let failure = Failure { attempted, class, message: "no".to_owned(), retry_after: None };
+    observed.run.learn(Answer::Failed(failure));
+    assert_eq!(rest(&observed).requeue, Requeue::Retry { not_before: None });
+    assert!(rest(&observed).report.ready.ready, "the credentials of key 1 work");
+}
+
 /// A broker reports the end of the operation, and then loses the key.
 #[test]
 fn a_key_that_the_remote_side_never_returns_is_revoked_and_created_again() {
