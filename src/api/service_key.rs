@@ -238,6 +238,12 @@ impl ServiceKey {
     pub fn secret_name(&self) -> String {
         self.spec.secret.name.clone().unwrap_or_else(|| self.name_any())
     }
+
+    /// The workloads that restart after each rotation.
+    #[must_use]
+    pub fn restart_targets(&self) -> &[RestartTarget] {
+        self.spec.rotation.as_ref().map_or(&[], |rotation| &rotation.restart)
+    }
 }
 
 /// A source of further parameters.

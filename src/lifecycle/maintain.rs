@@ -294,8 +294,8 @@ fn record_restart(Intact { observed, key }: &Intact<'_>) -> Option<Step> {
 }
 
 fn restart_workloads(Intact { observed, .. }: &Intact<'_>) -> Option<Step> {
-    let restart = restart::due(observed)?;
-    Some(Step::Apply(KubernetesEffect::RestartWorkloads(restart.clone())))
+    let (restart, companions) = restart::due(observed)?;
+    Some(Step::Apply(KubernetesEffect::RestartWorkloads { restart: restart.clone(), companions }))
 }
 
 fn wait_for_failed_write(intact: &Intact<'_>) -> Option<Step> {

@@ -63,7 +63,7 @@ pub(crate) use protection::{
     LONGEST_UNEXPLAINED_PROTECTION, ProtectedSecret, ProtectionStep, ProtectionView, next_protection_step,
 };
 pub(crate) use recorded::{KeyRecord, Loss, LossCause, PlanIds, PreviousKey, Recorded};
-pub(crate) use restart::WorkloadRestart;
+pub(crate) use restart::{Companion, WorkloadRestart, as_companion};
 pub(crate) use rotation::{created_at, full_second};
 pub(crate) use run_state::{Answer, Found, RunState, Unusable};
 pub(crate) use step::{KubernetesEffect, RemoteEffect, Report, Requeue, Step, Verdict, Wait};

@@ -1,11 +1,11 @@
 //! The input of a decision: the desired state, the recorded state, and the observed state.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Inputs, KeyRecord, KubernetesEffect, PlanIds, Recorded, RunState, Sequence, Windows};
+use super::{Companion, Inputs, KeyRecord, KubernetesEffect, PlanIds, Recorded, RunState, Sequence, Windows};
 use crate::api::Reason;
 
 /// The whole input of [`super::decide`].
@@ -44,6 +44,8 @@ pub struct Observed {
     pub repair_from: Option<Timestamp>,
     /// The other owners of fields of the Secret, for messages, if the Secret is wrong and the API server names them.
     pub other_writers: Option<String>,
+    /// Other ServiceKeys that name one of the same workloads and have a restart before them, while this one has, too.
+    pub companions: BTreeMap<Uuid, Companion>,
     /// The published `Ready` condition, if it is about the current spec.
     pub published: Option<PublishedReady>,
     pub now: Timestamp,

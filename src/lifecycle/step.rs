@@ -46,7 +46,11 @@ pub enum KubernetesEffect {
         previous: Option<Sequence>,
     },
     /// Restart the workloads that the spec names, so that they read the current key.
-    RestartWorkloads(WorkloadRestart),
+    RestartWorkloads {
+        restart: WorkloadRestart,
+        /// Other ServiceKeys that name some of these workloads. The same patch restarts the workloads for them.
+        companions: Vec<Uuid>,
+    },
     /// Write the Secret again, with the operator's entries that it contains.
     RestoreSecret,
     /// Remove the credentials of the key before the current one from the Secret.

@@ -85,8 +85,8 @@ pub(super) async fn apply(
         KubernetesEffect::LookUpSecret => Ok(vec![look_up_secret(reconciler).await?]),
         KubernetesEffect::RehearseSecret => rehearse_secret(reconciler).await,
         KubernetesEffect::Record(report) => record(reconciler, observed, &report).await,
-        KubernetesEffect::RestartWorkloads(restart) => {
-            Ok(vec![Change::Learned(workloads::restart(reconciler, restart).await)])
+        KubernetesEffect::RestartWorkloads { restart, companions } => {
+            Ok(vec![Change::Learned(workloads::restart(reconciler, restart, &companions).await)])
         }
         KubernetesEffect::RestoreSecret => restore_secret(reconciler, observed).await,
         KubernetesEffect::OmitPrevious => omit_previous(reconciler, observed).await,

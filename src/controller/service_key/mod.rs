@@ -11,6 +11,7 @@ pub(super) mod local_state;
 mod metrics;
 pub(super) mod missing_keys;
 mod observe;
+mod pending_restarts;
 mod reconcile;
 mod reconciler;
 mod request;
@@ -52,6 +53,7 @@ use self::{
     departures::{Departures, Vanished},
     heirs::Heirs,
     local_state::LocalStates,
+    pending_restarts::PendingRestarts,
     secret_cache::{OwnWrites, SecretCache},
     secret_reservations::SecretReservations,
 };
@@ -76,6 +78,7 @@ struct Context {
     secrets: SecretCache,
     reservations: Arc<SecretReservations>,
     local_states: Arc<LocalStates>,
+    restarts: Arc<PendingRestarts>,
     departures: Arc<Departures>,
     waiting: Arc<Waiters<Uuid>>,
     /// Slots for active reconciles. A reconcile that waits for a remote side has none. Namespaces take turns.
@@ -93,13 +96,23 @@ impl Context {
 
     /// The sizes of the tables of this scope.
     fn table_sizes(&self) -> Sizes {
-        let Self { shared: _, keys, secrets, reservations, local_states, departures, waiting, workers: _ } =
-            self;
+        let Self {
+            shared: _,
+            keys,
+            secrets,
+            reservations,
+            local_states,
+            restarts,
+            departures,
+            waiting,
+            workers: _,
+        } = self;
         vec![
             ("cached ServiceKeys", keys.len()),
             ("own Secrets", secrets.own_len()),
             ("reservations", reservations.len()),
             ("local states", local_states.len()),
+            ("pending restarts", restarts.len()),
             ("departures", departures.len()),
             ("waiting ServiceKeys", waiting.len()),
         ]
@@ -258,6 +271,7 @@ struct WatchedKeys {
     shared: Shared,
     reservations: Arc<SecretReservations>,
     local_states: Arc<LocalStates>,
+    restarts: Arc<PendingRestarts>,
     departures: Arc<Departures>,
     waiting: Arc<Waiters<Uuid>>,
     heirs: Arc<Heirs>,
@@ -271,6 +285,7 @@ impl WatchedKeys {
             shared: shared.clone(),
             reservations: Arc::default(),
             local_states: Arc::default(),
+            restarts: Arc::default(),
             departures: Arc::new(departures),
             waiting: Arc::default(),
             heirs: Arc::default(),
@@ -280,9 +295,9 @@ impl WatchedKeys {
 
     /// The context of the reconciles, which share this state.
     fn into_context(self, keys: Store<ServiceKey>, secrets: SecretCache) -> Context {
-        let Self { shared, reservations, local_states, departures, waiting, heirs: _ } = self;
+        let Self { shared, reservations, local_states, restarts, departures, waiting, heirs: _ } = self;
         let workers = FairSemaphore::new(usize::from(shared.options.concurrency));
-        Context { shared, keys, secrets, reservations, local_states, departures, waiting, workers }
+        Context { shared, keys, secrets, reservations, local_states, restarts, departures, waiting, workers }
     }
 
     fn update(&self, change: &WatchChange<ServiceKey>) {
@@ -301,6 +316,7 @@ impl WatchedKeys {
                 if let Some(uid) = key.parsed_uid() {
                     let namespace = key.namespace().unwrap_or_default();
                     self.reservations.release(&namespace, &key.secret_name(), uid);
+                    self.restarts.note(&namespace, uid, None);
                     self.departures.mark_deleted(key, &self.local_states);
                     self.waiting.notify(&uid);
                 }
@@ -312,6 +328,8 @@ impl WatchedKeys {
                 let exist: HashSet<_> = keys.iter().filter_map(|key| key.parsed_uid()).collect();
                 self.reservations.retain(&exist);
                 self.local_states.retain(&exist);
+                self.restarts.retain(&exist);
+                self.restarts.fill(keys.iter().map(Arc::as_ref));
                 providers.events.notify_all_released();
                 self.waiting.notify_all();
                 for key in keys {

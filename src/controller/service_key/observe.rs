@@ -25,8 +25,8 @@ use crate::{
     backend::RequestLimits,
     controller::{error::Error, finalizer, unread},
     lifecycle::{
-        Claim, Desired, Evidence, Flaw, GracePeriod, Inheritance, KeyAccess, Observed, Problem, ProviderView,
-        RequestedKey, SecretView, Sequence, Windows,
+        Claim, Companion, Desired, Evidence, Flaw, GracePeriod, Inheritance, KeyAccess, Observed, Problem,
+        ProviderView, Recorded, RequestedKey, SecretView, Sequence, Windows,
     },
     secret::{self, Entries, Former, Layout, Marks, Ownership},
 };
@@ -74,6 +74,7 @@ pub(super) async fn observe(
         all_refused: local.stored_finalizer && !local.may_have_created && recorded.former.is_none(),
         repair_from: local.repairs.next(),
         other_writers,
+        companions: companions(reconciler, &recorded),
         published: status::published_ready(key.status.as_ref(), key.metadata.generation),
         recorded,
         now,
@@ -149,6 +150,15 @@ fn missed(reconciler: &Reconciler<'_>) -> Option<Sequence> {
     let sequence = Sequence::new(reconciler.key.status.as_ref()?.key.as_ref()?.sequence)?;
     let missing = &reconciler.context.shared.missing_keys;
     missing.contains(reconciler.identity(sequence)).then_some(sequence)
+}
+
+/// The other ServiceKeys with which a ServiceKey that has to restart workloads may restart them.
+fn companions(reconciler: &Reconciler<'_>, recorded: &Recorded) -> BTreeMap<Uuid, Companion> {
+    if recorded.restart.is_none() {
+        return BTreeMap::new();
+    }
+    let Target { namespace, uid, .. } = &reconciler.target;
+    reconciler.context.restarts.companions(namespace, *uid, reconciler.key.restart_targets())
 }
 
 /// The end of the pause that the remote side requested.

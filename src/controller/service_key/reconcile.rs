@@ -46,7 +46,7 @@ use super::{
     metrics,
     observe::{self, Snapshot},
     reconciler::{CalledProvider, Reconciler, SecretNotes, Target},
-    status,
+    status, workloads,
 };
 use crate::{
     api::{ServiceKey, marks},
@@ -138,8 +138,11 @@ async fn reconcile_current(
     match context.current(&key) {
         // The watch could not update the local state while the reconcile used it.
         Some(current) => context.local_states.observe(uid, &current),
-        // The watch released the Secret's name, and the reconcile may have reserved it again since.
-        None => context.reservations.release(&namespace, &secret, uid),
+        // The watch released the Secret's name and forgot the restart, and the reconcile may have noted them again since.
+        None => {
+            context.reservations.release(&namespace, &secret, uid);
+            context.restarts.note(&namespace, uid, None);
+        }
     }
     (action, outcome)
 }
@@ -220,6 +223,7 @@ impl Driver<'_> {
             local.written = intact;
         }
         secret.other_writers.clone_from(&observed.other_writers);
+        workloads::note_restart(&self.reconciler, &observed);
         Ok(observed)
     }
 

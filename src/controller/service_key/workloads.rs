@@ -3,7 +3,10 @@
 //! A workload restarts when an annotation of its pod template changes. The annotation has the number of the key, so a
 //! repeated request changes nothing: after a crash of the operator, no workload restarts twice.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use kube::{
     Api, Resource, ResourceExt,
@@ -14,12 +17,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
+use uuid::Uuid;
 
-use super::reconciler::Reconciler;
+use super::{
+    pending_restarts::PendingRestart,
+    reconciler::{Reconciler, Target},
+    status,
+};
 use crate::{
-    api::{RestartTarget, WorkloadKind, marks},
+    api::{RestartTarget, ServiceKey, WorkloadKind, marks},
     controller::error::{Error, bounded},
-    lifecycle::{Answer, Sequence, WorkloadRestart, first_bytes},
+    lifecycle::{Answer, Observed, Sequence, WorkloadRestart, as_companion, first_bytes},
 };
 
 /// The most workloads that all targets of a ServiceKey may select.
@@ -71,10 +79,39 @@ struct Attempt {
     problems: Vec<String>,
 }
 
-/// Tells each workload that the spec names to restart with the current key.
-pub(super) async fn restart(reconciler: &Reconciler<'_>, restart: WorkloadRestart) -> Answer {
+/// Notes the restart that the ServiceKey has before it for other ServiceKeys that name the same workloads.
+pub(super) fn note_restart(reconciler: &Reconciler<'_>, observed: &Observed) {
+    let Reconciler { context, target, key, .. } = reconciler;
+    let restart = as_companion(observed).map(|companion| {
+        let restart = observed.recorded.restart.as_ref();
+        let annotation =
+            restart.map(|restart| (annotation(&target.name), value(observed.owner, restart.sequence)));
+        PendingRestart { companion, targets: key.restart_targets().to_vec(), annotation }
+    });
+    context.restarts.note(&target.namespace, target.uid, restart);
+}
+
+/// The restart that the status of a ServiceKey records.
+pub(super) fn recorded(key: &ServiceKey) -> Option<PendingRestart> {
+    if key.spec.suspend || key.metadata.deletion_timestamp.is_some() || key.restart_targets().is_empty() {
+        return None;
+    }
+    let owner = key.status.as_ref().and_then(status::former_uid).or(key.parsed_uid())?;
+    let restart = status::read(key.status.as_ref()).restart?;
+    let annotation = (annotation(&key.name_any()), value(owner, restart.sequence));
+    let targets = key.restart_targets().to_vec();
+    Some(PendingRestart { companion: restart.companion(), targets, annotation: Some(annotation) })
+}
+
+/// Tells each workload that the spec names to restart with the current key, and at the same time with the keys of these
+/// other ServiceKeys.
+pub(super) async fn restart(
+    reconciler: &Reconciler<'_>,
+    restart: WorkloadRestart,
+    companions: &[Uuid],
+) -> Answer {
     let mut attempt = Attempt::default();
-    let ended = timeout(PATIENCE, attempt.restart_all(reconciler, restart.sequence)).await;
+    let ended = timeout(PATIENCE, attempt.restart_all(reconciler, restart.sequence, companions)).await;
     if ended.is_err() {
         attempt.problems.push(format!("the API server took more than {} s", PATIENCE.as_secs()));
     }
@@ -94,10 +131,13 @@ pub(super) async fn restart(reconciler: &Reconciler<'_>, restart: WorkloadRestar
 }
 
 impl Attempt {
-    async fn restart_all(&mut self, reconciler: &Reconciler<'_>, sequence: Sequence) {
-        let rotation = reconciler.key.spec.rotation.as_ref();
-        for target in rotation.map_or(&[][..], |rotation| &rotation.restart) {
+    async fn restart_all(&mut self, reconciler: &Reconciler<'_>, sequence: Sequence, companions: &[Uuid]) {
+        let Reconciler { context, target: Target { namespace, name, .. }, key, .. } = reconciler;
+        let own = (annotation(name), value(reconciler.owner_of_keys(), sequence));
+        for target in key.restart_targets() {
             let api = api(reconciler, target.kind);
+            let mut annotations = context.restarts.annotations(namespace, companions, target);
+            annotations.extend([own.clone()]);
             let names = match names(&api, target).await {
                 Ok(names) => names,
                 Err(problem) => {
@@ -116,7 +156,7 @@ impl Attempt {
                     return self.problems.push(problem);
                 }
                 self.patched.insert(workload.clone());
-                match restart_one(reconciler, &api, target.kind, &name, sequence).await {
+                match restart_one(&api, target.kind, &name, &annotations).await {
                     Ok(()) => self.restarted += 1,
                     Err(problem) => self.problems.push(format!("{workload} {problem}")),
                 }
@@ -161,13 +201,11 @@ async fn names(api: &Api<Workload>, target: &RestartTarget) -> Result<Vec<String
 /// # Errors
 /// Why the workload does not restart, after its name.
 async fn restart_one(
-    reconciler: &Reconciler<'_>,
     api: &Api<Workload>,
     kind: WorkloadKind,
     name: &str,
-    sequence: Sequence,
+    annotations: &BTreeMap<String, String>,
 ) -> Result<(), String> {
-    let annotations = json!({annotation(&reconciler.key.name_any()): value(reconciler, sequence)});
     let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
     let parameters =
         PatchParams { field_manager: Some(marks::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
@@ -221,8 +259,8 @@ fn annotation(key: &str) -> String {
 }
 
 /// The value of the annotation. The owner of the keys tells apart the keys of a ServiceKey that was created again.
-fn value(reconciler: &Reconciler<'_>, sequence: Sequence) -> String {
-    let owner = reconciler.identity(sequence).owner.simple().to_string();
+fn value(owner: Uuid, sequence: Sequence) -> String {
+    let owner = owner.simple().to_string();
     format!("{sequence}-{}", &owner[..8])
 }
 

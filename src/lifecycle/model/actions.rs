@@ -182,7 +182,7 @@ impl ModelState {
             Some(
                 Step::Apply(KubernetesEffect::WriteSecret { .. })
                 | Step::Apply(KubernetesEffect::RehearseSecret)
-                | Step::Apply(KubernetesEffect::RestartWorkloads(_))
+                | Step::Apply(KubernetesEffect::RestartWorkloads { .. })
                 | Step::Apply(KubernetesEffect::RestoreSecret)
                 | Step::Apply(KubernetesEffect::OmitPrevious)
                 | Step::Execute(RemoteEffect::Release(_))

@@ -276,6 +276,7 @@ impl ModelState {
             all_refused: self.process.stored_finalizer && !self.process.may_have_created,
             repair_from: None,
             other_writers: None,
+            companions: BTreeMap::new(),
             published: None,
             now: self.now(),
         }

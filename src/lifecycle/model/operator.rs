@@ -170,7 +170,7 @@ impl ModelState {
             Step::Apply(KubernetesEffect::WriteSecret { key, previous }) => {
                 self.write_secret(*key, previous, fate)
             }
-            Step::Apply(KubernetesEffect::RestartWorkloads(restart)) => {
+            Step::Apply(KubernetesEffect::RestartWorkloads { restart, .. }) => {
                 let sequence = restart.sequence;
                 let is_again = self.restarted >= Some(sequence) || sequence == Sequence::FIRST;
                 self.breaks("workloads restart once for each rotation", is_again);

@@ -14,7 +14,7 @@ mod retain;
 mod rotation;
 mod vanished;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -82,6 +82,7 @@ pub(crate) fn asking() -> Observed {
         all_refused: false,
         repair_from: None,
         other_writers: None,
+        companions: BTreeMap::new(),
         published: None,
         now: now(),
     }

@@ -32,7 +32,8 @@ fn settled() -> Observed {
 
 /// The step that carries out the recorded restart.
 fn restarts(observed: &Observed) -> Step {
-    Step::Apply(KubernetesEffect::RestartWorkloads(observed.recorded.restart.clone().unwrap()))
+    let (restart, companions) = (observed.recorded.restart.clone().unwrap(), vec![]);
+    Step::Apply(KubernetesEffect::RestartWorkloads { restart, companions })
 }
 
 /// Learns the result of an attempt at the recorded restart.
@@ -133,7 +134,7 @@ fn a_restart_waits_for_better_times(#[case] change: fn(&mut Observed)) {
     let mut observed = settled();
     change(&mut observed);
     let step = decide(&observed);
-    assert!(!matches!(step, Step::Apply(KubernetesEffect::RestartWorkloads(_))), "{step:?}");
+    assert!(!matches!(step, Step::Apply(KubernetesEffect::RestartWorkloads { .. })), "{step:?}");
     if let Step::Wait(wait) = step {
         assert_eq!(wait.not_after, None, "a time that has passed would end each wait at once");
     }
@@ -161,6 +162,109 @@ fn the_overlap_counts_from_a_late_restart() {
     let expected = at(24 * 3600 + 600 * 60);
     assert_eq!(observed.recorded.previous[0].revoke_at, Some(expected));
     assert_eq!(rest(&observed).requeue, Requeue::At(expected));
+}
+
+/// Another ServiceKey that names the same workload, as it is at the time of the restart.
+#[rstest]
+#[case::its_next_key_is_being_created(Companion::Rotating, Some(40))]
+#[case::it_is_due_soon(Companion::Due(at(45)), Some(45))]
+#[case::it_is_due_at_the_last_moment(Companion::Due(at(330)), Some(330))]
+#[case::it_is_due_too_late(Companion::Due(at(331)), None)]
+#[case::it_is_due(Companion::Due(at(30)), None)]
+#[case::it_failed(Companion::Failed, None)]
+fn a_restart_waits_for_those_of_others(#[case] companion: Companion, #[case] wait: Option<i64>) {
+    let mut observed = settled();
+    observed.companions = [(Uuid::from_u128(7), companion)].into();
+    let step = decide(&observed);
+    match wait {
+        Some(second) => assert_eq!(rest(&observed).not_after, Some(at(second)), "{step:?}"),
+        None => assert!(matches!(step, Step::Apply(KubernetesEffect::RestartWorkloads { .. })), "{step:?}"),
+    }
+}
+
+/// Neither an endless rotation of another ServiceKey nor many short waits delay a restart for more than five minutes, and
+/// none delays it beyond the overlap of the previous key.
+#[rstest]
+#[case::five_minutes(600 * MINUTE, 330)]
+#[case::the_overlap(2 * MINUTE, 120)]
+#[case::no_overlap(Duration::ZERO, 30)]
+fn a_restart_waits_for_a_bounded_time(#[case] overlap: Duration, #[case] latest: i64) {
+    let mut observed = rotated();
+    observed.desired.rotation.overlap = overlap;
+    observed.recorded.key = Some(key("before"));
+    observed.recorded = recorded(decide(&observed));
+    observed.now = at(30);
+    loop {
+        let soon = observed.now.checked_add(Duration::from_secs(3)).unwrap();
+        observed.companions =
+            [(Uuid::from_u128(7), Companion::Rotating), (Uuid::from_u128(8), Companion::Due(soon))].into();
+        match decide(&observed) {
+            Step::Wait(wait) => observed.now = wait.not_after.unwrap(),
+            step => {
+                break assert!(
+                    matches!(step, Step::Apply(KubernetesEffect::RestartWorkloads { .. })),
+                    "{step:?}"
+                );
+            }
+        }
+    }
+    assert_eq!(observed.now, at(latest));
+}
+
+/// Those whose Secrets have their next keys, as far as the kubelets know them.
+#[test]
+fn one_patch_restarts_a_workload_for_all_that_are_due() {
+    let mut observed = settled();
+    let companions =
+        [Companion::Due(at(30)), Companion::Failed, Companion::Due(at(10)), Companion::Due(at(1000))];
+    let companions =
+        companions.into_iter().zip(1..).map(|(companion, number)| (Uuid::from_u128(number), companion));
+    observed.companions = companions.collect();
+    let Step::Apply(KubernetesEffect::RestartWorkloads { companions, .. }) = decide(&observed) else {
+        panic!("{:?}", decide(&observed))
+    };
+    assert_eq!(companions, [1, 2, 3].map(Uuid::from_u128));
+}
+
+/// An attempt that failed has waited before.
+#[test]
+fn a_repeated_attempt_waits_for_no_other() {
+    let mut observed = settled();
+    observed.recorded.restart.as_mut().unwrap().attempts = 1;
+    observed.companions = [(Uuid::from_u128(7), Companion::Rotating)].into();
+    let step = decide(&observed);
+    assert!(matches!(step, Step::Apply(KubernetesEffect::RestartWorkloads { .. })), "{step:?}");
+}
+
+#[rstest]
+#[case::the_key_is_stored(|_: &mut Observed| {}, Some(Companion::Due(at(30))))]
+#[case::an_attempt_failed(
+    |observed: &mut Observed| observed.recorded.restart.as_mut().unwrap().attempts = 1,
+    Some(Companion::Failed)
+)]
+#[case::the_key_is_being_created(rotates, Some(Companion::Rotating))]
+#[case::the_key_could_not_be_created(
+    |observed: &mut Observed| {
+        rotates(observed);
+        let message = "no".to_owned();
+        let (attempted, class) = (Attempted::Provision, ErrorClass::Rejected);
+        observed.run.failure = Some(Failure { attempted, class, message, retry_after: None });
+    },
+    None
+)]
+#[case::nothing_is_due(|observed: &mut Observed| observed.recorded.restart = None, None)]
+#[case::it_is_suspended(|observed: &mut Observed| observed.desired.suspended = true, None)]
+#[case::it_is_deleted(|observed: &mut Observed| observed.desired.deleting = true, None)]
+#[case::it_names_no_workloads(|observed: &mut Observed| observed.desired.restarts = false, None)]
+fn others_see_the_restart(#[case] change: fn(&mut Observed), #[case] expected: Option<Companion>) {
+    let mut observed = settled();
+    change(&mut observed);
+    assert_eq!(as_companion(&observed), expected);
+}
+
+fn rotates(observed: &mut Observed) {
+    observed.recorded.restart = None;
+    observed.recorded.operation = Some(Operation::bind(SECOND.next()));
 }
 
 /// A second attempt in one reconcile has a result of its own.

@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::{ResourceExt, api::PostParams};
+use kube::{
+    ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
 use serde_json::{Value, json};
 use servicekey_operator::api::{Reason, ServiceKey};
 use testkit::{control_plane::User, kubelet::Kubelet};
@@ -229,6 +232,53 @@ async fn fifty_starts_of_the_operator_restart_nothing() {
     let _operator = stage.start_operator_as(&user, time.clock());
     stage.delete_and_leave_nothing(NAME).await;
     assert_eq!(generation(&stage).await, 1 + i64::from(ROTATIONS), "a deletion restarts nothing");
+}
+
+/// Three ServiceKeys name one Deployment. The third rotates twenty seconds after the others, so its restart is due when
+/// the others have waited for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn service_keys_that_rotate_together_restart_a_workload_once() {
+    const NAMES: [&str; 3] = ["cache-creds", "mail-creds", NAME];
+    let stage = Stage::set().await;
+    let time = Time::default();
+    let user = restarting_user(&stage).await;
+    let _operator = stage.start_operator_as(&user, time.clock());
+    for name in NAMES {
+        let mut manifest = stage.key_manifest(name);
+        manifest["spec"]["rotation"] = rotation();
+        stage.create::<ServiceKey>(manifest).await;
+        stage.wait_ready(name).await;
+    }
+    deploy(&stage, 0, json!({"name": "main", "image": "program"})).await;
+    let rotate = async |name: &str, request: &str| {
+        let annotation = json!({"metadata": {"annotations": {"servicekeys.dev/rotate": request}}});
+        stage.keys().patch(name, &PatchParams::default(), &Patch::Merge(annotation)).await.unwrap();
+    };
+    let wait_for_second_key = async |name: &str| {
+        let is_next = |key: &ServiceKey| sequence(key) == Some(2);
+        wait(stage.keys(), name, "with the next key", |key| key.is_some_and(is_next)).await;
+    };
+    for name in &NAMES[..2] {
+        rotate(name, "now").await;
+        wait_for_second_key(name).await;
+    }
+    time.pass(Duration::from_secs(20), &stage, NAME).await;
+    rotate(NAME, "now").await;
+    wait_for_second_key(NAME).await;
+    for _ in 0..3 {
+        for name in NAMES {
+            time.pass(Duration::from_secs(4), &stage, name).await;
+        }
+    }
+    for name in NAMES {
+        let is_done = |key: &ServiceKey| key.status.as_ref().is_some_and(|status| status.restart.is_none());
+        wait(stage.keys(), name, "without a restart", |key| key.is_some_and(is_done)).await;
+    }
+    let app = stage.api::<Deployment>().get(APP).await.unwrap();
+    assert_eq!(app.metadata.generation, Some(2), "it restarted once");
+    let annotations = app.spec.unwrap().template.metadata.unwrap().annotations.unwrap();
+    assert_eq!(annotations.len(), 3, "{annotations:?}");
+    assert!(annotations.values().all(|value| value.starts_with("2-")), "{annotations:?}");
 }
 
 /// Without the right, the rotation succeeds, and the condition names what is missing. The restart follows once the

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use rstest::rstest;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use super::fixtures::*;
+use super::{super::pending_restarts::PendingRestart, fixtures::*};
+use crate::lifecycle::Companion;
 
 /// A ServiceKey that has to restart these workloads with its second key.
 async fn restarting(targets: Value) -> Scene {
@@ -87,6 +89,66 @@ async fn a_repeated_patch_changes_nothing() {
     scene.expect(patch_workload("deployments/orders").with(with_second_key()), works());
     scene.expect(write_status(), works());
     assert_eq!(scene.reconcile().await, "settled, awaits a change");
+}
+
+/// Another ServiceKey names `orders` as well, and its restart is due. Only `orders` gets its annotation.
+#[tokio::test]
+async fn one_patch_restarts_a_workload_for_two_service_keys() {
+    let mut scene = restarting(json!([
+        {"kind": "Deployment", "name": "orders"},
+        {"kind": "Deployment", "name": "search"},
+    ]))
+    .await;
+    let annotation = ("restart.servicekeys.dev/cache".to_owned(), "7-0c1d2e3a".to_owned());
+    let restart = PendingRestart {
+        companion: Companion::Due(start()),
+        targets: serde_json::from_value(orders()).unwrap(),
+        annotation: Some(annotation),
+    };
+    scene.context.restarts.note(NAMESPACE, Uuid::from_u128(7), Some(restart));
+    for workload in ["deployments/orders", "deployments/search"] {
+        scene.api.store_workload(workload, json!({}));
+        scene.expect(patch_workload(workload).with(with_second_key()), works());
+    }
+    scene.expect(write_status(), works());
+    assert_eq!(scene.reconcile().await, "settled, awaits a change");
+    let own = json!({"restart.servicekeys.dev/db": "2-0c1d2e3f"});
+    assert_eq!(scene.api.template_annotations("deployments/search"), &own);
+    let both =
+        json!({"restart.servicekeys.dev/db": "2-0c1d2e3f", "restart.servicekeys.dev/cache": "7-0c1d2e3a"});
+    assert_eq!(scene.api.template_annotations("deployments/orders"), &both);
+    assert_eq!(scene.context.restarts.len(), 1, "the own restart is over");
+}
+
+/// Another ServiceKey gets its next key.
+#[tokio::test]
+async fn a_restart_waits_for_another_rotation() {
+    let mut scene = restarting(orders()).await;
+    scene.api.store_workload("deployments/orders", json!({}));
+    let targets = serde_json::from_value(orders()).unwrap();
+    let restart = PendingRestart { companion: Companion::Rotating, targets, annotation: None };
+    scene.context.restarts.note(NAMESPACE, Uuid::from_u128(7), Some(restart));
+    scene.expect(write_status(), works());
+    assert_eq!(scene.reconcile().await, "settled, requeued");
+    scene.context.restarts.note(NAMESPACE, Uuid::from_u128(7), None);
+    scene.later(Duration::from_secs(10));
+    scene.expect(patch_workload("deployments/orders").with(with_second_key()), works());
+    scene.expect(write_status(), works());
+    assert_eq!(scene.reconcile().await, "settled, awaits a change");
+}
+
+/// The watch shows the end of a ServiceKey.
+#[tokio::test]
+async fn nothing_is_left_of_the_restart_of_a_service_key_that_is_gone() {
+    let key = service_key().finalized().with_key(2).with_restart(2, "2026-11-24T12:00:30Z");
+    let mut scene = scene(key.specifying("rotation", json!({"restart": orders()}))).await.with_own_secret(2);
+    scene.expect(read_secret(), works());
+    scene.expect(write_status(), works());
+    scene.reconcile().await;
+    assert_eq!(scene.context.restarts.len(), 1);
+    scene.api.remove_key();
+    scene.cache_catches_up();
+    assert_eq!(scene.context.restarts.len(), 0);
 }
 
 #[tokio::test]
