@@ -160,10 +160,11 @@ fn rules(path: &str, was: &Value, is: &Value, found: &mut Vec<String>) {
 /// Whether the rule holds if a new field is absent, as in all existing objects: `!has(self.field) || …`.
 fn is_about_a_new_field(rule: &str, was: &Value, is: &Value) -> bool {
     let guarded = rule.strip_prefix("!has(self.").and_then(|rest| rest.split_once(") || "));
-    // A conditional expression would bind less tightly than the guard.
+    // A conditional expression would bind less tightly than the guard. A text may contain the character.
     guarded.is_some_and(|(field, rest)| {
+        let is_conditional = rest.split('\'').step_by(2).any(|code| code.contains('?'));
         let is_new = was["properties"].get(field).is_none() && is["properties"].get(field).is_some();
-        is_new && is["properties"][field].get("default").is_none() && !rest.contains('?')
+        is_new && is["properties"][field].get("default").is_none() && !is_conditional
     })
 }
 
@@ -256,6 +257,7 @@ fn what_would_break_an_object_is_found(#[case] is: Value, #[case] words: &str) {
 #[case::another_value(in_spec("/properties/policy/enum", json!(["Delete", "Retain", "Keep"])))]
 #[case::rule_that_looks_back(in_spec("/x-kubernetes-validations", json!([{"rule": "self.name != 'a'", "optionalOldSelf": true}])))]
 #[case::rule_about_a_new_field(with_rule("!has(self.other) || self.name != 'a'"))]
+#[case::rule_about_a_new_field_with_a_pattern(with_rule("!has(self.other) || self.name.matches('^a?$')"))]
 #[case::rule_less(in_spec("/x-kubernetes-validations", json!([])))]
 fn what_breaks_nothing_is_no_breach(#[case] is: Value) {
     assert_eq!(breaches(&definition(), &is), [] as [&str; 0]);

@@ -15,6 +15,8 @@ fn run(arguments: &[&str]) -> Output {
 #[case::rotating("rotating")]
 #[case::rotating_edited_twice("rotating-edited-twice")]
 #[case::restarting("restarting")]
+#[case::proving("proving")]
+#[case::proving_edited("proving-edited")]
 #[case::revoked_first("revoked-first")]
 #[case::found_again("found-again")]
 #[case::lost("lost")]

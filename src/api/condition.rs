@@ -98,6 +98,11 @@ reasons! {
     /// Resume a Deployment that is paused. If the operator lacks the permission, set the chart's value `restarts.enabled`.
     /// If a policy refuses the change, exclude the operator's account from webhooks that change workloads.
     RestartFailed,
+    /// The overlap is over, and pods may still use the previous key (`spec.rotation.revokeWhen: ConsumersMoved`): they
+    /// started before the rotation. The message names five of them, and says when the operator revokes the key at the
+    /// latest. It looks at the pods again at least every ten minutes. Restart these pods, or name their workloads in
+    /// `spec.rotation.restart`. If the operator lacks the permission, set the chart's value `consumers.enabled`.
+    ConsumersNotMoved,
     /// The ServiceKey is being deleted, and the operator is revoking its keys. Wait: it stays until the remote side has
     /// confirmed that they are gone.
     Deleting,

@@ -32,7 +32,7 @@ pub use reference::{ProviderKind, ProviderRef, SecretKeyRef, SecretLogin, Secret
 pub use secret::{PreviousCredentials, SecretSpec, SecretTemplate};
 pub use service_key::{
     Adoption, CertificateExpiry, DeletionPolicy, ExpiryDetection, Instance, ParametersSource, RestartTarget,
-    Rotation, RotationStrategy, RotationWindow, ServiceKey, ServiceKeySpec, WorkloadKind,
+    RevokeWhen, Rotation, RotationStrategy, RotationWindow, ServiceKey, ServiceKeySpec, WorkloadKind,
 };
 pub use status::{
     Binding, ExpiryOrigin, ExpiryOriginKind, GoneCause, IgnoredExpiry, KeyGone, KeyStatus, OperationStatus,

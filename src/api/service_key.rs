@@ -262,7 +262,17 @@ pub struct ParametersSource {
     validation = Rule::new("self.strategy != 'Replace' || !has(self.overlap)")
         .message("`strategy: Replace` revokes the previous key before it creates the next: leave `overlap` out, or \
                   write `strategy: Overlap`")
-        .field_path(".overlap")
+        .field_path(".overlap"),
+    validation = rules::duration_between("maxOverlap", "1m", None),
+    validation = max_overlap_is_longer(),
+    validation = Rule::new("!has(self.maxOverlap) || (has(self.revokeWhen) && self.revokeWhen == 'ConsumersMoved')")
+        .message("`maxOverlap` limits how long the previous key stays for its consumers: write `revokeWhen: \
+                  ConsumersMoved`, or leave it out")
+        .field_path(".maxOverlap"),
+    validation = Rule::new("!has(self.revokeWhen) || self.revokeWhen != 'ConsumersMoved' || self.strategy != 'Replace'")
+        .message("`strategy: Replace` revokes the previous key before it creates the next, so it can't wait for \
+                  consumers: write `revokeWhen: OverlapEnds`, or leave it out")
+        .field_path(".revokeWhen")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Rotation {
@@ -278,6 +288,17 @@ pub struct Rotation {
     /// without `every`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<Duration>,
+
+    /// `OverlapEnds` revokes the previous key at the end of `overlap`. `ConsumersMoved` then looks at the pods of the
+    /// namespace, and revokes the key only when no pod may use it: a pod uses the Secret in its environment or in a
+    /// volume, and started before the rotation. It needs the chart's value `consumers.enabled`. Default: `OverlapEnds`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoke_when: Option<RevokeWhen>,
+
+    /// How long the previous key stays valid at most after a rotation, even if pods use it; at least as long as
+    /// `overlap`. Only with `revokeWhen: ConsumersMoved`. Default: four times the overlap, but at least `24h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_overlap: Option<Duration>,
 
     /// `Overlap` creates the next key before it revokes the previous one: consumers see no gap. `Replace` revokes
     /// first, for services that allow only one key. Consumers then have no working key until they have read the new
@@ -398,7 +419,28 @@ fn overlap_ends_before_next() -> kube::core::Rule {
     .field_path(".overlap")
 }
 
+fn max_overlap_is_longer() -> kube::core::Rule {
+    let (most, overlap) = (rules::is_duration("self.maxOverlap"), rules::is_duration("self.overlap"));
+    kube::core::Rule::new(format!(
+        "!has(self.maxOverlap) || !has(self.overlap) || !{most} || !{overlap} \
+         || duration(self.maxOverlap) >= duration(self.overlap)"
+    ))
+    .message("`maxOverlap` must be at least as long as `overlap`")
+    .field_path(".maxOverlap")
+}
+
 impl Rotation {
+    /// How long the previous key stays at most while pods may use it: the value in the spec, or the default that
+    /// `maxOverlap` documents. `None` if the operator does not look at pods.
+    #[must_use]
+    pub fn max_overlap(&self) -> Option<std::time::Duration> {
+        const SHORTEST_DEFAULT: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+        let looks = self.revoke_when == Some(RevokeWhen::ConsumersMoved)
+            && self.strategy != RotationStrategy::Replace;
+        let default = || self.overlap().saturating_mul(4).max(SHORTEST_DEFAULT);
+        looks.then(|| self.max_overlap.map_or_else(default, Duration::get).max(self.overlap()))
+    }
+
     /// How long the previous key stays valid: the value in the spec, or the default that `overlap` documents.
     #[must_use]
     pub fn overlap(&self) -> std::time::Duration {
@@ -411,6 +453,15 @@ impl Rotation {
             (None, None) => std::time::Duration::from_secs(3600),
         }
     }
+}
+
+/// When the previous key is revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum RevokeWhen {
+    /// At the end of the overlap.
+    OverlapEnds,
+    /// At the end of the overlap, if no pod may use it.
+    ConsumersMoved,
 }
 
 /// The order of creating the next key and revoking the previous one.

@@ -206,6 +206,16 @@ pub struct PreviousKeyStatus {
     /// credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoke_at: Option<Time>,
+    /// When the Secret got the next key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_at: Option<Time>,
+    /// The pods that may use the key although its overlap is over, in words. The operator looks at them again at
+    /// `revokeAt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumers: Option<String>,
+    /// Until when the key stays at most for these pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_until: Option<Time>,
     /// The value of `key.lateUntil` when this key was the current one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late_until: Option<Time>,

@@ -99,6 +99,7 @@ impl Desired {
             rotation: RotationPolicy {
                 every: rotation.every.map(crate::api::Duration::get),
                 overlap: rotation.overlap(),
+                max_overlap: rotation.max_overlap(),
                 revokes_first: rotation.strategy == RotationStrategy::Replace,
             },
             // The check of the spec reports windows that can't be read.

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::{
     Attempted, Flaw, KeyRecord, KubernetesEffect, Loss, LossCause, Observed, PreviousKey, ProviderView,
-    Recorded, RemoteEffect, Sequence, Step, Unusable,
+    Recorded, RemoteEffect, RotationPolicy, Sequence, Step, Unusable,
     create::{self, NewKey},
     operation::late_until,
     order::decisions,
@@ -165,7 +165,8 @@ impl<'a> Intact<'a> {
     /// the overlap to zero since.
     fn can_wait_for_overlap(&self) -> bool {
         let Self { observed, key } = self;
-        let has_overlap = !observed.desired.rotation.overlap.is_zero();
+        let RotationPolicy { overlap, max_overlap, .. } = observed.desired.rotation;
+        let has_overlap = !overlap.is_zero() || max_overlap.is_some();
         has_overlap && !self.is_gone() && key.expired(observed.now).is_none()
     }
 

@@ -8,6 +8,7 @@
 
 mod access;
 mod claim;
+mod consumers;
 mod create;
 mod deletion;
 mod failure;
@@ -45,6 +46,7 @@ pub(crate) mod tests;
 
 pub(crate) use access::KeyAccess;
 pub(crate) use claim::{Claim, Evidence};
+pub(crate) use consumers::{Consumers, ContainerView, KeyChange, PodView};
 pub(crate) use failure::{Attempted, ErrorClass, Failure};
 pub(crate) use identity::first_bytes;
 pub use identity::{Identity, Sequence};
@@ -76,7 +78,8 @@ pub(crate) use windows::Windows;
 ///
 /// 1. The operator stores the finalizer before any step that can create a key.
 /// 2. It does not revoke a key whose credentials are the current ones in the Secret, unless the ServiceKey is being
-///    deleted, or its user chose to revoke the current key before the next one is created.
+///    deleted, or its user chose to revoke the current key before the next one is created. If its user chose so, it also
+///    does not revoke a key that a pod may use, for as long as the user permits and the ServiceKey exists.
 /// 3. It removes the finalizer only after every key that may exist was confirmed gone, or the user chose to keep or
 ///    abandon the keys.
 /// 4. It never writes or deletes a Secret of another owner, and it looks for one before it creates a key.

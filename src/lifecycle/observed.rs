@@ -173,6 +173,8 @@ pub struct RotationPolicy {
     pub every: Option<Duration>,
     /// How long the replaced key stays valid.
     pub overlap: Duration,
+    /// How long a replaced key stays at most while pods may use it; `None`: until the end of the overlap.
+    pub max_overlap: Option<Duration>,
     /// Whether a key is revoked before the next one is created.
     pub revokes_first: bool,
 }

@@ -58,6 +58,12 @@ pub struct PreviousKey {
     /// When the operator revokes the key; `None` if a revocation could invalidate the same credentials of the current
     /// key.
     pub revoke_at: Option<Timestamp>,
+    /// When the Secret got the next key, if the status has the time.
+    pub replaced_at: Option<Timestamp>,
+    /// The pods that may use the key although its overlap is over, in words.
+    pub consumers: Option<String>,
+    /// Until when the key stays at most for these pods.
+    pub kept_until: Option<Timestamp>,
     /// The value of [`KeyRecord::late_until`] when this key was the current one.
     pub late_until: Option<Timestamp>,
     /// The value of [`KeyRecord::plan_ids`] when this key was the current one.
@@ -186,8 +192,10 @@ impl Recorded {
             recorded.end_overlaps(key, overlap, observed);
             // The operator may have given up a request for it since it was stored.
             let late_until = late_until(observed, replaced.sequence).map(full_second);
-            recorded.replace(replaced.sequence, known, late_until, *now, overlap).plan_ids =
-                replaced.plan_ids.clone();
+            let previous = recorded.replace(replaced.sequence, known, late_until, *now, overlap);
+            previous.plan_ids.clone_from(&replaced.plan_ids);
+            // No pod can use a key that is gone.
+            previous.replaced_at = previous.replaced_at.filter(|_| !is_gone);
             shared = Some(replaced.sequence).filter(|_| !is_gone);
         }
         for skipped in self.skipped(key.sequence) {
@@ -241,7 +249,11 @@ impl Recorded {
                 Some(time) if ends_now => Some(time.min(full_second(now))),
                 Some(time) => Some(time),
                 None if next.same_credentials => None,
-                None => Some(after(now, overlap)),
+                None => {
+                    // The Secret had its credentials until now.
+                    replaced.replaced_at = Some(full_second(now));
+                    Some(after(now, overlap))
+                }
             };
         }
     }
@@ -263,6 +275,9 @@ impl Recorded {
             plan_ids: None,
             late_until,
             revoke_at: Some(after(now, overlap)),
+            replaced_at: Some(full_second(now)),
+            consumers: None,
+            kept_until: None,
         });
         &mut self.previous[place]
     }

@@ -16,7 +16,10 @@ pub(super) fn settled(observed: &Observed, recorded: &Recorded, key: &KeyRecord)
         let message = format!("key {} is revoked at {}", previous.sequence, previous.revoke_at?);
         Some(Problem { reason: Reason::Overlapping, message })
     });
-    let overlap = failed_restart(recorded).or_else(|| ineffective(recorded, key)).or(overlap);
+    let overlap = failed_restart(recorded)
+        .or_else(|| consumers(recorded))
+        .or_else(|| ineffective(recorded, key))
+        .or(overlap);
     let ready = match recorded.loss_of(key.sequence) {
         None => match expired(observed, key) {
             None => Verdict {
@@ -107,6 +110,15 @@ fn failed_restart(recorded: &Recorded) -> Option<Problem> {
     Some(Problem { reason: Reason::RestartFailed, message })
 }
 
+/// Pods that may use a previous key.
+fn consumers(recorded: &Recorded) -> Option<Problem> {
+    recorded.previous.iter().find_map(|previous| {
+        let words = previous.consumers.as_ref()?;
+        let message = format!("key {} is not revoked yet: {words}", previous.sequence);
+        Some(Problem { reason: Reason::ConsumersNotMoved, message })
+    })
+}
+
 /// The key's expiry, if it is in the future.
 fn next_expiry(observed: &Observed, key: &KeyRecord) -> Option<Timestamp> {
     key.expiry().map(|expiry| expiry.at).filter(|end| *end > observed.now)
@@ -145,11 +157,16 @@ pub(super) fn waits_for_overlap(
     previous: Sequence,
     until: Timestamp,
 ) -> Wait {
+    let advice = if observed.desired.rotation.max_overlap.is_some() {
+        "if no pod uses it then; restart the pods that use it, or set `spec.rotation.revokeWhen` to `OverlapEnds`"
+    } else {
+        "to end its overlap now, set `spec.rotation.overlap` to `0s`"
+    };
     let problem = Problem {
         reason: Reason::WaitingForOverlap,
         message: format!(
             "only the three newest keys may exist; the next one is created after key {previous} is revoked, at {until}; \
-             to end its overlap now, set `spec.rotation.overlap` to `0s`"
+             {advice}"
         ),
     };
     wait_with_key(observed, key, blocked(observed, key, problem), until)

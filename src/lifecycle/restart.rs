@@ -32,8 +32,9 @@ const LONGEST_BATCH: Duration = Duration::from_secs(300);
 /// How often a restart that waits looks at the other ServiceKeys.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// The most other ServiceKeys whose restarts one patch includes. Each is an annotation in the pod template.
-const MOST_COMPANIONS: usize = 100;
+/// The most other ServiceKeys whose restarts one patch includes. Each is an annotation in the pod template, of which the
+/// policy for the operator permits 100.
+const MOST_COMPANIONS: usize = 99;
 
 /// The restart of another ServiceKey that names the same workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,7 +92,9 @@ pub(super) fn due(observed: &Observed) -> Option<(&WorkloadRestart, Vec<Uuid>)> 
         Companion::Due(time) => *time <= observed.now,
         Companion::Failed => true,
     };
-    let companions = observed.companions.iter().filter(|(_, companion)| joins(companion));
+    // The policy for the operator may have refused the annotations of the others.
+    let is_first = restart.attempts == 0;
+    let companions = observed.companions.iter().filter(|(_, companion)| is_first && joins(companion));
     let companions = companions.map(|(uid, _)| *uid).take(MOST_COMPANIONS).collect();
     waits_for_others(observed, restart).is_none().then_some((restart, companions))
 }

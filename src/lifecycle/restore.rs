@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     Attempted, Desired, ErrorClass, Failure, KeyRecord, KubernetesEffect, Observed, PreviousKey, Recorded,
-    RemoteEffect, Requeue, RunState, SecretView, Sequence, Step, Unusable, Wait,
+    RemoteEffect, Requeue, RunState, SecretView, Sequence, Step, Unusable, Wait, consumers,
     create::{self, NewKey},
     full_second,
     operation::{is_finally_revoked, late_until},
@@ -330,7 +330,8 @@ fn companion(observed: &Observed, sequence: Sequence) -> Option<Sequence> {
     let previous = if is_replaced_now { Some(held) } else { observed.secret.previous() };
     let stays_valid = |previous: &Sequence| {
         if is_replaced_now {
-            !rotation.overlap.is_zero() && observed.recorded.loss_of(*previous).is_none()
+            let has_overlap = !rotation.overlap.is_zero() || rotation.max_overlap.is_some();
+            has_overlap && observed.recorded.loss_of(*previous).is_none()
         } else {
             is_valid(observed, *previous)
         }
@@ -341,7 +342,8 @@ fn companion(observed: &Observed, sequence: Sequence) -> Option<Sequence> {
 /// Whether the overlap of a replaced key has not ended.
 pub(super) fn is_valid(observed: &Observed, sequence: Sequence) -> bool {
     let mut previous = observed.recorded.previous.iter();
-    previous.any(|previous| previous.sequence == sequence && !is_over(previous, observed))
+    let stays = || consumers::may_be_used(observed, sequence);
+    previous.any(|previous| previous.sequence == sequence && (!is_over(previous, observed) || stays()))
 }
 
 /// Whether the overlap of a replaced key has ended.

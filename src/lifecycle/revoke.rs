@@ -1,8 +1,8 @@
 //! Revoke a key while its ServiceKey is not being deleted.
 
 use super::{
-    Attempted, KeyRecord, Observed, Operation, PendingOperation, RemoteEffect, RemoteOperation, Sequence,
-    Step,
+    Attempted, KeyRecord, KubernetesEffect, Observed, Operation, PendingOperation, RemoteEffect,
+    RemoteOperation, Sequence, Step, consumers,
     operation::{is_finally_revoked, late_revocation_until, pending_operation},
     order::decisions,
     report, restore, unusable,
@@ -14,6 +14,10 @@ decisions! {
 
     /// The remote side is still creating the key, and can't revoke it before.
     follow_creation,
+    /// The user wants no key revoked that a pod may use.
+    look_for_consumers,
+    /// A pod may use the key. The operator looks again later.
+    keep_for_consumers,
     /// No consumer may find a key in the Secret after it was revoked.
     omit_from_secret,
     /// The remote side has not confirmed that the key is gone.
@@ -35,6 +39,18 @@ pub(super) struct Unwanted<'a> {
 
 fn follow_creation(Unwanted { observed, sequence, .. }: &Unwanted<'_>) -> Option<Step> {
     pending_operation(observed, RemoteOperation::Bind, *sequence).map(|work| follow(observed, work))
+}
+
+fn look_for_consumers(Unwanted { observed, sequence, .. }: &Unwanted<'_>) -> Option<Step> {
+    let change = consumers::to_look_for(observed, *sequence)?;
+    let is_known = consumers::found(observed, change).is_some();
+    (!is_known).then_some(Step::Apply(KubernetesEffect::LookForConsumers(change)))
+}
+
+fn keep_for_consumers(Unwanted { observed, sequence, key }: &Unwanted<'_>) -> Option<Step> {
+    let change = consumers::to_look_for(observed, *sequence)?;
+    let recorded = consumers::kept(observed, change)?;
+    Some(Step::record(report::settled(observed, &recorded, key)))
 }
 
 fn omit_from_secret(Unwanted { observed, sequence, key }: &Unwanted<'_>) -> Option<Step> {

@@ -232,7 +232,12 @@ mod tests {
         #[case] previous: &[u32],
         #[case] expected: &[(u32, i64)],
     ) {
-        let rotation = RotationPolicy { every: None, overlap: Duration::from_secs(60), revokes_first: false };
+        let rotation = RotationPolicy {
+            every: None,
+            overlap: Duration::from_secs(60),
+            max_overlap: None,
+            revokes_first: false,
+        };
         let mut observed = asking();
         (observed.desired.rotation, observed.now) = (rotation, Timestamp::UNIX_EPOCH);
         let mut recorded = Recorded { key: known.map(key), ..Recorded::default() };

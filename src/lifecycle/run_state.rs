@@ -9,7 +9,8 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Attempted, ErrorClass, Failure, KeyRecord, PendingOperation, RemoteOperation, Sequence, WorkloadRestart,
+    Attempted, Consumers, ErrorClass, Failure, KeyChange, KeyRecord, PendingOperation, RemoteOperation,
+    Sequence, WorkloadRestart,
 };
 
 /// A key that the remote side has shown, with its mark.
@@ -68,6 +69,8 @@ pub struct RunState {
     pub unusable: Option<Unusable>,
     /// The restart of workloads that this reconcile attempted, and why that failed for some of them.
     pub restarted: Option<(WorkloadRestart, Option<String>)>,
+    /// The pods that may use a replaced key.
+    pub consumers: Option<(KeyChange, Consumers)>,
     pub failure: Option<Failure>,
     /// Until when the failed step is not attempted again. It failed in an earlier reconcile, and nothing has changed
     /// since.
@@ -158,6 +161,8 @@ pub enum Answer {
     Stored(KeyRecord),
     /// The operator told the workloads to restart, except for those that the problem names.
     Restarted(WorkloadRestart, Option<String>),
+    /// The operator looked for the pods that may use a replaced key.
+    Consumers(KeyChange, Consumers),
     Failed(Failure),
 }
 
@@ -283,6 +288,7 @@ impl RunState {
                 self.stored = Some(key);
             }
             Answer::Restarted(restart, problem) => self.restarted = Some((restart, problem)),
+            Answer::Consumers(change, consumers) => self.consumers = Some((change, consumers)),
             Answer::UnsureRevocation(failure, sequence, since) => {
                 self.unsure_revocation = Some((sequence, since));
                 self.learn(Answer::Failed(failure));

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use strum::{IntoStaticStr, VariantNames};
 use uuid::Uuid;
 
-use super::{KeyRecord, PendingOperation, Problem, Recorded, Sequence, WorkloadRestart};
+use super::{KeyChange, KeyRecord, PendingOperation, Problem, Recorded, Sequence, WorkloadRestart};
 use crate::api::Reason;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub enum KubernetesEffect {
         /// Other ServiceKeys that name some of these workloads. The same patch restarts the workloads for them.
         companions: Vec<Uuid>,
     },
+    /// Look for pods that may use a replaced key.
+    LookForConsumers(KeyChange),
     /// Write the Secret again, with the operator's entries that it contains.
     RestoreSecret,
     /// Remove the credentials of the key before the current one from the Secret.

@@ -224,7 +224,7 @@ mod tests {
     #[case::secrets("GET", "/api/v1/secrets?labelSelector=x&watch=1", "watch", "secrets")]
     #[case::a_namespace("GET", "/api/v1/namespaces/a", "get", "namespaces")]
     #[case::namespaces("GET", "/api/v1/namespaces", "list", "namespaces")]
-    #[case::one_that_nobody_foresaw("DELETE", "/apis/apps/v1/namespaces/a/deployments/b", "delete", "other")]
+    #[case::one_that_nobody_foresaw("DELETE", "/apis/batch/v1/namespaces/a/jobs/b", "delete", "other")]
     #[case::no_resource("GET", "/version", "list", "other")]
     fn a_request_is_named_as_rbac_names_it(
         #[case] method: &str,

@@ -13,12 +13,13 @@ use crate::chart::{NAMESPACE, folder, path, render, template, title, values};
 const REGENERATE: &str = "UPDATE_MANIFESTS=1 cargo test --test install are_generated";
 
 /// The content of each generated file: the templates, and the values of one kind of installation.
-const FILES: [(&str, &[&str], &[&str]); 10] = [
+const FILES: [(&str, &[&str], &[&str]); 11] = [
     ("crds/crds.yaml", &["crds"], CLUSTER),
     ("crds/user-roles.yaml", &["user-roles"], CLUSTER),
     ("crds/policies.yaml", &["policies"], CLUSTER),
     ("provider-use/policies.yaml", &["policies"], PROVIDER_USE),
     ("restarts/rbac.yaml", &["restarts"], &["--set", "restarts.enabled=true"]),
+    ("consumers/rbac.yaml", &["consumers"], &["--set", "consumers.enabled=true"]),
     ("cluster/rbac.yaml", &["serviceaccount", "roles"], CLUSTER),
     ("cluster/operator.yaml", &["deployment", "service", "networkpolicy"], CLUSTER),
     ("namespaced/rbac.yaml", &["serviceaccount", "roles"], NAMESPACED),

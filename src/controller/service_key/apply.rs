@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    Worker,
+    Worker, consumers,
     local_state::WrittenSecret,
     reconciler::{Reconciler, SecretLookup, Target, written_secret},
     status, workloads,
@@ -85,6 +85,9 @@ pub(super) async fn apply(
         KubernetesEffect::LookUpSecret => Ok(vec![look_up_secret(reconciler).await?]),
         KubernetesEffect::RehearseSecret => rehearse_secret(reconciler).await,
         KubernetesEffect::Record(report) => record(reconciler, observed, &report).await,
+        KubernetesEffect::LookForConsumers(change) => {
+            Ok(vec![Change::Learned(consumers::look(reconciler, change).await)])
+        }
         KubernetesEffect::RestartWorkloads { restart, companions } => {
             Ok(vec![Change::Learned(workloads::restart(reconciler, restart, &companions).await)])
         }

@@ -43,7 +43,8 @@ const fn key_outcome(answer: &Answer) -> KeyOutcome {
         | Answer::Revoked(..)
         | Answer::Released(_)
         | Answer::Stored(_)
-        | Answer::Restarted(_, None) => KeyOutcome::Done,
+        | Answer::Restarted(_, None)
+        | Answer::Consumers(..) => KeyOutcome::Done,
         Answer::Accepted(_) | Answer::Running { .. } | Answer::PollFailed { .. } => KeyOutcome::UnderWay,
         Answer::Unreadable(_) | Answer::Unrepeatable(..) => KeyOutcome::Unreadable,
         Answer::Absent(_) | Answer::Proved(false) => KeyOutcome::Absent,

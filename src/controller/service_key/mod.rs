@@ -3,6 +3,7 @@
 //! To follow one reconcile, read [`reconcile`] first: its table has every effect in order.
 
 mod apply;
+mod consumers;
 mod departures;
 mod external;
 mod heirs;
@@ -301,9 +302,13 @@ impl WatchedKeys {
     }
 
     fn update(&self, change: &WatchChange<ServiceKey>) {
-        let Shared { seats, providers, .. } = &self.shared;
+        let Shared { seats, providers, leadership, .. } = &self.shared;
+        let leads = leadership.acquired_at().is_some();
         match change {
             WatchChange::Applied(key) => {
+                if !leads {
+                    self.restarts.note_recorded(key);
+                }
                 reserve_secret(key, &self.reservations);
                 seats.note(key);
                 self.heirs.note(key);
@@ -329,7 +334,7 @@ impl WatchedKeys {
                 self.reservations.retain(&exist);
                 self.local_states.retain(&exist);
                 self.restarts.retain(&exist);
-                self.restarts.fill(keys.iter().map(Arc::as_ref));
+                self.restarts.fill(keys.iter().map(Arc::as_ref), leads);
                 providers.events.notify_all_released();
                 self.waiting.notify_all();
                 for key in keys {

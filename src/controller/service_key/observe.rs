@@ -16,6 +16,7 @@ use super::{
     Worker,
     heirs::heir,
     local_state::WrittenSecret,
+    pending_restarts::Targets,
     reconciler::{Reconciler, SecretLookup, Target, written_secret},
     seats::Seat,
     status,
@@ -158,7 +159,8 @@ fn companions(reconciler: &Reconciler<'_>, recorded: &Recorded) -> BTreeMap<Uuid
         return BTreeMap::new();
     }
     let Target { namespace, uid, .. } = &reconciler.target;
-    reconciler.context.restarts.companions(namespace, *uid, reconciler.key.restart_targets())
+    let targets = Targets::of(reconciler.key.restart_targets());
+    reconciler.context.restarts.companions(namespace, *uid, &targets)
 }
 
 /// The end of the pause that the remote side requested.

@@ -1,18 +1,25 @@
 //! The restarts of workloads that ServiceKeys have before them. ServiceKeys that name the same workload restart it
 //! together, so each sees those of the others.
 //!
-//! The reconciles note them, and not the watch: a late watch would show restarts that are over, and a patch would set an
-//! earlier number again.
+//! Once this process leads, the reconciles note them, and not the watch: a late watch would show restarts that are over,
+//! and a patch would set an earlier number again.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use super::workloads;
 use crate::{
     api::{RestartTarget, ServiceKey},
     lifecycle::Companion,
 };
+
+/// The most companions that a ServiceKey sees.
+const MOST_COMPANIONS: usize = 1_000;
 
 /// The restarts of one scope.
 #[derive(Debug, Default)]
@@ -29,15 +36,34 @@ struct Table {
 #[derive(Clone, Debug)]
 pub(super) struct PendingRestart {
     pub companion: Companion,
-    pub targets: Vec<RestartTarget>,
+    pub targets: Targets,
     /// The annotation of the pod templates, and its value. A ServiceKey whose next key is being created has none yet.
     pub annotation: Option<(String, String)>,
 }
 
-impl PendingRestart {
-    fn shares(&self, targets: &[RestartTarget]) -> bool {
-        self.targets.iter().any(|target| targets.contains(target))
+/// Digests of the targets of a ServiceKey. A namespace may have many ServiceKeys, and each compares its targets with those
+/// of all others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Targets(Vec<u64>);
+
+impl Targets {
+    pub(super) fn of(targets: &[RestartTarget]) -> Self {
+        Self(targets.iter().map(digest).collect())
     }
+
+    fn has_any_of(&self, others: &Self) -> bool {
+        self.0.iter().any(|target| others.0.contains(target))
+    }
+
+    fn contains(&self, target: &RestartTarget) -> bool {
+        self.0.contains(&digest(target))
+    }
+}
+
+fn digest(target: &RestartTarget) -> u64 {
+    let mut digest = DefaultHasher::new();
+    serde_json::to_string(target).unwrap_or_default().hash(&mut digest);
+    digest.finish()
 }
 
 impl PendingRestarts {
@@ -52,18 +78,20 @@ impl PendingRestarts {
         }
     }
 
-    /// Notes those that the statuses of the first list record. Later lists may be older than what the reconciles noted.
-    pub(super) fn fill<'a>(&self, keys: impl Iterator<Item = &'a ServiceKey>) {
-        let mut table = self.0.lock();
-        if std::mem::replace(&mut table.is_filled, true) {
-            return;
-        }
-        for key in keys {
-            let (Some(uid), Some(restart)) = (key.parsed_uid(), super::workloads::recorded(key)) else {
-                continue;
-            };
+    /// Notes what the status of a ServiceKey records, as long as another process restarts workloads.
+    pub(super) fn note_recorded(&self, key: &ServiceKey) {
+        if let Some(uid) = key.parsed_uid() {
             let namespace = key.metadata.namespace.clone().unwrap_or_default();
-            table.of_namespaces.entry(namespace).or_default().entry(uid).or_insert(restart);
+            self.note(&namespace, uid, workloads::recorded(key));
+        }
+    }
+
+    /// Notes what the statuses of a list record. Once this process leads, only the first list counts: later ones may be
+    /// older than what the reconciles noted.
+    pub(super) fn fill<'a>(&self, keys: impl Iterator<Item = &'a ServiceKey>, leads: bool) {
+        let is_first = !std::mem::replace(&mut self.0.lock().is_filled, true);
+        if is_first || !leads {
+            keys.for_each(|key| self.note_recorded(key));
         }
     }
 
@@ -79,13 +107,14 @@ impl PendingRestarts {
         &self,
         namespace: &str,
         except: Uuid,
-        targets: &[RestartTarget],
+        targets: &Targets,
     ) -> BTreeMap<Uuid, Companion> {
         let table = self.0.lock();
         let others = table.of_namespaces.get(namespace).into_iter().flatten();
         others
-            .filter(|(uid, restart)| **uid != except && restart.shares(targets))
+            .filter(|(uid, restart)| **uid != except && restart.targets.has_any_of(targets))
             .map(|(uid, restart)| (*uid, restart.companion))
+            .take(MOST_COMPANIONS)
             .collect()
     }
 
@@ -135,7 +164,7 @@ mod tests {
     fn restart(of: &str, workloads: &[&str]) -> PendingRestart {
         PendingRestart {
             companion: Companion::Failed,
-            targets: workloads.iter().map(|name| target(name)).collect(),
+            targets: Targets::of(&workloads.iter().map(|name| target(name)).collect::<Vec<_>>()),
             annotation: Some((of.to_owned(), "2".to_owned())),
         }
     }
@@ -146,7 +175,7 @@ mod tests {
         pending.note("apps", FIRST, Some(restart("a", &["orders"])));
         pending.note("apps", SECOND, Some(restart("b", &["orders", "ledger"])));
         pending.note("other", Uuid::from_u128(3), Some(restart("c", &["orders"])));
-        let of = |targets: &[RestartTarget]| pending.companions("apps", FIRST, targets);
+        let of = |targets: &[RestartTarget]| pending.companions("apps", FIRST, &Targets::of(targets));
         assert_eq!(of(&[target("orders")]), BTreeMap::from([(SECOND, Companion::Failed)]));
         assert_eq!(of(&[target("search")]), BTreeMap::new());
 
@@ -154,6 +183,48 @@ mod tests {
         let annotation = |name: &str| (name.to_owned(), "2".to_owned());
         assert_eq!(annotations("orders"), BTreeMap::from([annotation("a"), annotation("b")]));
         assert_eq!(annotations("ledger"), BTreeMap::from([annotation("b")]));
+    }
+
+    /// A ServiceKey that has to restart `orders` with the key of this number.
+    fn recorded(sequence: u32) -> ServiceKey {
+        let status = json!({
+            "conditions": [], "restart": {"sequence": sequence, "dueAt": "2026-11-24T12:00:00Z"},
+        });
+        serde_json::from_value(json!({
+            "apiVersion": "servicekeys.dev/v1alpha1",
+            "kind": "ServiceKey",
+            "metadata": {"name": "db", "namespace": "apps", "uid": FIRST},
+            "spec": {
+                "providerRef": {"name": "p"},
+                "instance": {"id": "i"},
+                "rotation": {"restart": [{"kind": "Deployment", "name": "orders"}]},
+            },
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    /// As long as another process leads, each list and each change counts. Afterwards only the reconciles know what is
+    /// over.
+    #[test]
+    fn a_list_fills_the_table_until_this_process_leads() {
+        let pending = PendingRestarts::default();
+        let number = || pending.annotations("apps", &[FIRST], &target("orders")).into_values().next();
+        pending.fill([&recorded(2)].into_iter(), false);
+        assert_eq!(number().as_deref(), Some("2-00000000"));
+        pending.note_recorded(&recorded(3));
+        assert_eq!(number().as_deref(), Some("3-00000000"));
+        pending.fill([&recorded(4)].into_iter(), false);
+        assert_eq!(number().as_deref(), Some("4-00000000"));
+        pending.fill([&recorded(5)].into_iter(), true);
+        assert_eq!(number().as_deref(), Some("4-00000000"));
+    }
+
+    #[test]
+    fn the_first_list_counts_even_if_this_process_leads() {
+        let pending = PendingRestarts::default();
+        pending.fill([&recorded(2)].into_iter(), true);
+        assert_eq!(pending.len(), 1);
     }
 
     #[test]

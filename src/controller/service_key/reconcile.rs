@@ -19,6 +19,7 @@
 //! | `WriteSecret` | credentials are in hand | Kubernetes API | a Secret whose marks show which key it contains |
 //! | `Confirm` | it is unknown whether the key exists, or its id | remote side (read) | nothing |
 //! | `RestartWorkloads` | half a minute after a rotation, if the spec names workloads | Kubernetes API | workloads that restart; the next `RestartWorkloads` changes nothing |
+//! | `LookForConsumers` | the overlap is over, and the user wants no key revoked that a pod may use | Kubernetes API (read) | nothing |
 //! | `RestoreSecret` | the entries are right, and other parts of the Secret are not | Kubernetes API | a Secret that is right |
 //! | `OmitPrevious` | the previous key is about to be revoked, or the spec excludes it from the Secret | Kubernetes API | a Secret with the current key alone |
 //! | `Unbind` | the key is replaced, unusable, in conflict or no longer wanted, or no answer to its request arrived | remote side | a revoked key, or a revocation that continues; the next `Unbind` confirms it |
@@ -313,6 +314,8 @@ impl Driver<'_> {
     /// Publishes why the ServiceKey can't be read. The operator does nothing else for it.
     async fn refuse(&mut self, obstacle: Problem) -> Result<Action, Error> {
         self.outcome = ReconcileOutcome::Stalled;
+        let Reconciler { context, target, .. } = &self.reconciler;
+        context.restarts.note(&target.namespace, target.uid, None);
         let Problem { reason, message } = obstacle;
         let message = format!(
             "{message}; until then the operator creates and revokes no key for this ServiceKey, and keeps its finalizer"

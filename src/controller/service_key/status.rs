@@ -157,12 +157,25 @@ fn key_record(key: &KeyStatus) -> Option<KeyRecord> {
 }
 
 fn previous_key(key: &api::PreviousKeyStatus) -> Option<PreviousKey> {
-    let api::PreviousKeyStatus { sequence, id, name, revoke_at, late_until, plan_ids } = key;
+    let api::PreviousKeyStatus {
+        sequence,
+        id,
+        name,
+        revoke_at,
+        replaced_at,
+        consumers,
+        kept_until,
+        late_until,
+        plan_ids,
+    } = key;
     Some(PreviousKey {
         sequence: Sequence::new(*sequence)?,
         id: id.clone(),
         name: name.clone(),
         revoke_at: revoke_at.as_ref().map(|time| time.0),
+        replaced_at: replaced_at.as_ref().map(|time| time.0),
+        consumers: consumers.clone(),
+        kept_until: kept_until.as_ref().map(|time| time.0),
         late_until: late_until.as_ref().map(|time| time.0),
         plan_ids: plan_ids.as_ref().and_then(self::plan_ids),
     })
@@ -344,12 +357,25 @@ fn gone_status(loss: Loss) -> KeyGone {
 }
 
 fn previous_status(key: &PreviousKey) -> api::PreviousKeyStatus {
-    let PreviousKey { sequence, id, name, revoke_at, late_until, plan_ids } = key;
+    let PreviousKey {
+        sequence,
+        id,
+        name,
+        revoke_at,
+        replaced_at,
+        consumers,
+        kept_until,
+        late_until,
+        plan_ids,
+    } = key;
     api::PreviousKeyStatus {
         sequence: sequence.number(),
         id: id.clone(),
         name: name.clone(),
         revoke_at: revoke_at.map(Time),
+        replaced_at: replaced_at.map(Time),
+        consumers: consumers.clone(),
+        kept_until: kept_until.map(Time),
         late_until: late_until.map(Time),
         plan_ids: plan_ids.as_ref().map(shown_plan_ids),
     }

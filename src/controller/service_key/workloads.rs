@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
-    pending_restarts::PendingRestart,
+    pending_restarts::{PendingRestart, Targets},
     reconciler::{Reconciler, Target},
     status,
 };
@@ -86,7 +86,7 @@ pub(super) fn note_restart(reconciler: &Reconciler<'_>, observed: &Observed) {
         let restart = observed.recorded.restart.as_ref();
         let annotation =
             restart.map(|restart| (annotation(&target.name), value(observed.owner, restart.sequence)));
-        PendingRestart { companion, targets: key.restart_targets().to_vec(), annotation }
+        PendingRestart { companion, targets: Targets::of(key.restart_targets()), annotation }
     });
     context.restarts.note(&target.namespace, target.uid, restart);
 }
@@ -99,7 +99,7 @@ pub(super) fn recorded(key: &ServiceKey) -> Option<PendingRestart> {
     let owner = key.status.as_ref().and_then(status::former_uid).or(key.parsed_uid())?;
     let restart = status::read(key.status.as_ref()).restart?;
     let annotation = (annotation(&key.name_any()), value(owner, restart.sequence));
-    let targets = key.restart_targets().to_vec();
+    let targets = Targets::of(key.restart_targets());
     Some(PendingRestart { companion: restart.companion(), targets, annotation: Some(annotation) })
 }
 
@@ -136,8 +136,6 @@ impl Attempt {
         let own = (annotation(name), value(reconciler.owner_of_keys(), sequence));
         for target in key.restart_targets() {
             let api = api(reconciler, target.kind);
-            let mut annotations = context.restarts.annotations(namespace, companions, target);
-            annotations.extend([own.clone()]);
             let names = match names(&api, target).await {
                 Ok(names) => names,
                 Err(problem) => {
@@ -156,6 +154,9 @@ impl Attempt {
                     return self.problems.push(problem);
                 }
                 self.patched.insert(workload.clone());
+                // Others may have finished their restarts meanwhile.
+                let mut annotations = context.restarts.annotations(namespace, companions, target);
+                annotations.extend([own.clone()]);
                 match restart_one(&api, target.kind, &name, &annotations).await {
                     Ok(()) => self.restarted += 1,
                     Err(problem) => self.problems.push(format!("{workload} {problem}")),
@@ -248,7 +249,7 @@ fn is_missing_right(error: &Error) -> bool {
 
 /// The annotation of a pod template that restarts the pods after rotations of the ServiceKey of this name. Names of
 /// annotations have at most 63 characters.
-fn annotation(key: &str) -> String {
+pub(super) fn annotation(key: &str) -> String {
     const LONGEST: usize = 63;
     if key.len() <= LONGEST {
         return format!("{}{key}", marks::RESTART_ANNOTATION_PREFIX);
@@ -262,6 +263,12 @@ fn annotation(key: &str) -> String {
 fn value(owner: Uuid, sequence: Sequence) -> String {
     let owner = owner.simple().to_string();
     format!("{sequence}-{}", &owner[..8])
+}
+
+/// The number in such a value, if it is of this owner.
+pub(super) fn sequence_in(text: &str, owner: Uuid) -> Option<Sequence> {
+    let sequence = Sequence::new(text.split_once('-')?.0.parse().ok()?)?;
+    (text == value(owner, sequence)).then_some(sequence)
 }
 
 fn api(reconciler: &Reconciler<'_>, kind: WorkloadKind) -> Api<Workload> {

@@ -37,6 +37,9 @@ impl Model for Exploration {
         if state.working.is_some() {
             actions.push(Action::WorkEnds);
         }
+        if state.life == Life::Proving {
+            actions.push(Action::PodsMove);
+        }
         if state.late.is_some() {
             actions.push(Action::LateBindTakesEffect);
         }
@@ -113,6 +116,11 @@ impl Model for Exploration {
                 state.process.missed = state.recorded.key.as_ref().map(|key| key.sequence);
             }
             Action::WorkEnds => state.work_ends(),
+            Action::PodsMove => {
+                if let Some(Stored::Ours { credentials, .. }) = &state.secret {
+                    state.pods = *credentials;
+                }
+            }
             Action::LateBindTakesEffect => {
                 if let Some((sequence, inputs)) = state.late.take() {
                     // A key that is created again under its number counts as the former one, because no answer
@@ -183,6 +191,7 @@ impl ModelState {
                 Step::Apply(KubernetesEffect::WriteSecret { .. })
                 | Step::Apply(KubernetesEffect::RehearseSecret)
                 | Step::Apply(KubernetesEffect::RestartWorkloads { .. })
+                | Step::Apply(KubernetesEffect::LookForConsumers(_))
                 | Step::Apply(KubernetesEffect::RestoreSecret)
                 | Step::Apply(KubernetesEffect::OmitPrevious)
                 | Step::Execute(RemoteEffect::Release(_))

@@ -44,6 +44,8 @@ struct ModelState {
     rotates: bool,
     /// The last key with which all workloads were restarted.
     restarted: Option<Sequence>,
+    /// The key that the pods use.
+    pods: Option<Sequence>,
     life: Life,
     process: ModelProcess,
     budget: ExplorationBudget,
@@ -149,6 +151,8 @@ enum Action {
     /// A list does not contain the key although the key exists.
     ListMisses,
     WorkEnds,
+    /// The pods start again, and use the key in the Secret.
+    PodsMove,
     LateBindTakesEffect,
     LateUnbindTakesEffect,
     HourPasses,
@@ -174,6 +178,9 @@ enum Fate {
     /// The remote side completes the call asynchronously.
     Accepted,
 }
+
+/// How many hours a previous key stays at most while pods use it.
+const KEPT_FOR: u64 = 3;
 
 fn at(hour: i64) -> Timestamp {
     Timestamp::from_second(hour * 3600).unwrap()
@@ -217,8 +224,9 @@ impl ModelState {
             provider: if is_outsider { ModelProvider::Closed } else { ModelProvider::Up },
             backup: None,
             hour: 0,
-            rotates: matches!(life, Life::Rotating | Life::Restarting | Life::RevokingFirst),
+            rotates: matches!(life, Life::Rotating | Life::Restarting | Life::Proving | Life::RevokingFirst),
             restarted: None,
+            pods: None,
             life,
             process: ModelProcess::started(0),
             budget,
@@ -247,6 +255,7 @@ impl ModelState {
                 rotation: RotationPolicy {
                     every: self.rotates.then(|| hours(2)),
                     overlap: hours(1),
+                    max_overlap: (self.life == Life::Proving).then(|| hours(KEPT_FOR)),
                     revokes_first: self.life == Life::RevokingFirst,
                 },
                 windows: Windows::default(),
@@ -357,6 +366,8 @@ pub(crate) enum Life {
     Rotating,
     /// Like `Rotating`, and workloads restart after each rotation.
     Restarting,
+    /// Like `Rotating`, and the operator revokes a previous key only when no pod uses it.
+    Proving,
     /// Like `Rotating`, but the operator revokes a key before it creates the next one.
     RevokingFirst,
     /// A repeated request returns the key that the first one created.
@@ -420,6 +431,7 @@ pub(super) fn wander() {
         Life::Plain,
         Life::Rotating,
         Life::Restarting,
+        Life::Proving,
         Life::RevokingFirst,
         Life::FoundAgain,
         Life::Lost,

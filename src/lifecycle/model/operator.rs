@@ -56,6 +56,13 @@ impl ModelState {
         };
     }
 
+    /// Whether a previous key may stay for the pods that use it.
+    fn may_stay(&self, sequence: Sequence) -> bool {
+        let previous = self.recorded.previous.iter().find(|previous| previous.sequence == sequence);
+        let replaced_at = previous.and_then(|previous| previous.replaced_at);
+        replaced_at.is_some_and(|time| self.now() < time + std::time::Duration::from_secs(3600 * KEPT_FOR))
+    }
+
     fn check_readiness(&mut self, object: &Object, report: &Report) {
         let works = match &self.process.view {
             SecretView::Intact { key, .. } => {
@@ -161,6 +168,10 @@ impl ModelState {
                     "a previous key is removed from the Secret before it is revoked",
                     besides && !object.deleting,
                 );
+                // A replacement of a lost key needs room.
+                let is_current_lost = self.recorded.key.as_ref().is_some_and(|key| !self.has(key.sequence));
+                let is_used = self.pods == Some(sequence) && self.may_stay(sequence) && !is_current_lost;
+                self.breaks("2: no key is revoked under a pod", is_used && !object.deleting);
                 self.unbind(sequence, fate);
             }
             Step::Execute(RemoteEffect::Release(sequence)) => {
@@ -177,6 +188,14 @@ impl ModelState {
                 self.breaks("no workload restarts for a deleted ServiceKey", object.deleting);
                 let problem = (fate == Fate::Refused).then(|| "it failed".to_owned());
                 self.process.run.learn(Answer::Restarted(restart, problem));
+            }
+            Step::Apply(KubernetesEffect::LookForConsumers(change)) => {
+                let mut consumers = Consumers::default();
+                if self.pods == Some(change.replaced) {
+                    consumers.add("app".to_owned());
+                }
+                consumers.problem = (fate == Fate::Refused).then(|| "it failed".to_owned());
+                self.process.run.learn(Answer::Consumers(change, consumers));
             }
             Step::Apply(KubernetesEffect::RestoreSecret) => self.restore_secret(fate),
             Step::Apply(KubernetesEffect::OmitPrevious) => self.omit_previous(fate),

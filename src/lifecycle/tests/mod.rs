@@ -1,6 +1,7 @@
 //! Decisions for single states, to check their messages or the order of two of them. The model shows that the rules
 //! hold in all states.
 
+mod consumers;
 mod inheritance;
 mod lost;
 mod order;
@@ -61,7 +62,12 @@ pub(crate) fn asking() -> Observed {
             retains_secret: false,
             suspended: false,
             inputs: "now".into(),
-            rotation: RotationPolicy { every: None, overlap: Duration::ZERO, revokes_first: false },
+            rotation: RotationPolicy {
+                every: None,
+                overlap: Duration::ZERO,
+                max_overlap: None,
+                revokes_first: false,
+            },
             windows: Windows::default(),
             restarts: false,
             keeps_previous: false,

@@ -226,14 +226,14 @@ fn one_patch_restarts_a_workload_for_all_that_are_due() {
     assert_eq!(companions, [1, 2, 3].map(Uuid::from_u128));
 }
 
-/// An attempt that failed has waited before.
+/// An attempt that failed has waited before, and may have failed because of the others.
 #[test]
-fn a_repeated_attempt_waits_for_no_other() {
+fn a_repeated_attempt_is_about_the_own_key_only() {
     let mut observed = settled();
     observed.recorded.restart.as_mut().unwrap().attempts = 1;
-    observed.companions = [(Uuid::from_u128(7), Companion::Rotating)].into();
-    let step = decide(&observed);
-    assert!(matches!(step, Step::Apply(KubernetesEffect::RestartWorkloads { .. })), "{step:?}");
+    let companions = [(Uuid::from_u128(7), Companion::Rotating), (Uuid::from_u128(8), Companion::Failed)];
+    observed.companions = companions.into();
+    assert_eq!(decide(&observed), restarts(&observed));
 }
 
 #[rstest]

@@ -17,7 +17,7 @@ fn rotating(every: Option<Duration>, overlap: Duration) -> Observed {
     let observed = holding(key("now"));
     Observed {
         desired: Desired {
-            rotation: RotationPolicy { every, overlap, revokes_first: false },
+            rotation: RotationPolicy { every, overlap, max_overlap: None, revokes_first: false },
             ..observed.desired
         },
         ..observed

@@ -31,6 +31,8 @@ pub(crate) const PARAMETERS: Size = Size { levels: 32, bytes: 64 << 10, values: 
 const OWN: Size = Size { levels: LEVELS, bytes: 256 << 10, values: 5_000 };
 /// The bound of the metadata of a Secret or a Namespace in the caches.
 const METADATA: Size = Size { levels: LEVELS, bytes: 32 << 10, values: 1_000 };
+/// The bound of a pod in a list.
+const POD: Size = Size { levels: LEVELS, bytes: 128 << 10, values: 10_000 };
 /// The bound of any other object. etcd stores no object of this size.
 const OBJECT: Size = Size { levels: LEVELS, bytes: 4 << 20, values: 100_000 };
 /// The bound of the `managedFields` of a Secret.
@@ -226,6 +228,7 @@ impl ObjectBounds {
             | "clusterkeyproviders"
             | "clusterkeyproviders/status" => of_own_kinds,
             "secrets" if of_many => Self { whole: METADATA, metadata: MetadataRule::Whole, ..of_own_kinds },
+            "pods" => Self { whole: POD, metadata: MetadataRule::Whole, ..of_own_kinds },
             "namespaces" => Self { whole: METADATA, metadata: MetadataRule::Labels, ..of_own_kinds },
             // The operator may write back a Secret that it read by name, so it passes as a whole or not at all.
             _ => Self {

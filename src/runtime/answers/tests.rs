@@ -398,6 +398,23 @@ async fn of_a_list_of_secrets_only_small_metadata_passes() {
     assert_eq!(large["labels"], json!({"a": "b"}));
 }
 
+/// The operator then can't say whether the pod uses a Secret, so the note has to pass.
+#[tokio::test]
+async fn a_pod_that_is_too_large_hides_no_other() {
+    let pod = |name: &str, bytes: usize| {
+        let environment = json!([{"name": "A", "value": "x".repeat(bytes)}]);
+        let spec = json!({"containers": [{"name": "app", "env": environment}]});
+        json!({"metadata": {"name": name}, "spec": spec}).to_string()
+    };
+    let body = list(&[pod("large", 200 << 10), pod("small", 100 << 10)]);
+    let passed = passes("/api/v1/namespaces/a/pods", body.as_bytes(), 999).await.unwrap();
+    let passed: Value = serde_json::from_str(&passed).unwrap();
+    let [large, small] = [0, 1].map(|item| &passed["items"][item]);
+    assert_eq!(large["spec"], json!({}));
+    assert!(large["metadata"]["annotations"]["servicekeys.dev/omitted"].as_str().unwrap().contains("spec"));
+    assert!(small["spec"]["containers"][0]["env"][0]["value"].as_str().unwrap().len() == 100 << 10);
+}
+
 /// The guard buffers one object, however large the answer is.
 #[test]
 fn an_object_without_end_takes_no_memory() {

@@ -23,16 +23,20 @@ const VERB: Label = Label {
 };
 
 const RESOURCES: &[&str] = &[
-    "servicekeys",
-    "servicekeys/status",
-    "keyproviders",
-    "keyproviders/status",
     "clusterkeyproviders",
     "clusterkeyproviders/status",
-    "secrets",
-    "namespaces",
+    "daemonsets",
+    "deployments",
     "events",
+    "keyproviders",
+    "keyproviders/status",
     "leases",
+    "namespaces",
+    "pods",
+    "secrets",
+    "servicekeys",
+    "servicekeys/status",
+    "statefulsets",
     OTHER,
 ];
 

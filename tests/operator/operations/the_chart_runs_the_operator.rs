@@ -36,7 +36,8 @@ async fn for_the_whole_cluster() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn for_a_single_namespace() {
-    let installation = Installation::install(&format!("namespaces={{{TEAM}}},restarts.enabled=true")).await;
+    let rights = "restarts.enabled=true,consumers.enabled=true";
+    let installation = Installation::install(&format!("namespaces={{{TEAM}}},{rights}")).await;
     let operator = spine(&installation).await;
     restarts_of_workloads(&installation).await;
     assert_eq!(operator.terminate().await.code(), Some(0));
@@ -120,7 +121,8 @@ async fn restarts_of_workloads(installation: &Installation) {
     let targets = kinds.map(|kind| json!({"kind": kind, "selector": selector}));
     let named = json!({"kind": "Deployment", "name": "orders"});
     let targets = [&[named], &targets[..]].concat();
-    stage.create_rotating(json!({"overlap": "0s", "restart": targets})).await;
+    let rotation = json!({"overlap": "0s", "revokeWhen": "ConsumersMoved", "restart": targets});
+    stage.create_rotating(rotation).await;
     stage.request_rotation(json!("now")).await;
     stage.wait_settled_with(2).await;
     let is_done = |key: &ServiceKey| key.status.as_ref().is_some_and(|status| status.restart.is_none());

@@ -47,7 +47,9 @@ async fn restarting_user(stage: &Stage) -> User {
 async fn deploy(stage: &Stage, replicas: u32, container: Value) {
     let labels = json!({"app": APP});
     let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [container]}});
-    let spec = json!({"replicas": replicas, "selector": {"matchLabels": labels}, "template": template});
+    let spec = json!({
+        "replicas": replicas, "selector": {"matchLabels": labels}, "template": template, "minReadySeconds": 1,
+    });
     let deployment = json!({"metadata": {"name": APP}, "spec": spec});
     let deployment: Deployment = serde_json::from_value(deployment).unwrap();
     stage.api::<Deployment>().create(&PostParams::default(), &deployment).await.unwrap();
@@ -142,15 +144,7 @@ async fn a_deployment_with_its_password_in_the_environment_logs_in_through_five_
     stage.wait_ready(NAME).await;
 
     let kubelet = Kubelet::builder(stage.client.clone(), &stage.namespace).start().await.unwrap();
-    let program = std::env::current_exe().unwrap();
-    let test = concat!(module_path!(), "::log_in_with_the_environment").split_once("::").unwrap().1;
-    let uri = json!({"secretKeyRef": {"name": NAME, "key": "uri"}});
-    let container = json!({
-        "name": "main", "image": "program", "command": [program],
-        "args": ["--ignored", "--exact", test, "--nocapture"],
-        "env": [{"name": "DB_URI", "valueFrom": uri}],
-    });
-    deploy(&stage, 2, container).await;
+    deploy(&stage, 2, client()).await;
     wait_for_logins(&kubelet, 0).await;
 
     for number in 2..=ROTATIONS + 1 {
@@ -167,20 +161,87 @@ async fn a_deployment_with_its_password_in_the_environment_logs_in_through_five_
         wait_for_logins(&kubelet, before).await;
     }
 
+    assert_undisturbed(&stage, &kubelet, ROTATIONS).await;
+}
+
+/// The container of a client that reads its password from the environment.
+fn client() -> Value {
+    let program = std::env::current_exe().unwrap();
+    let test = concat!(module_path!(), "::log_in_with_the_environment").split_once("::").unwrap().1;
+    let uri = json!({"secretKeyRef": {"name": NAME, "key": "uri"}});
+    json!({
+        "name": "main", "image": "program", "command": [program],
+        "args": ["--ignored", "--exact", test, "--nocapture"],
+        "env": [{"name": "DB_URI", "valueFrom": uri}],
+    })
+}
+
+/// Fails unless both pods started once for each rotation, and the database refused none of their logins. Returns the
+/// number of logins.
+async fn assert_undisturbed(stage: &Stage, kubelet: &Kubelet, rotations: u32) -> usize {
     let starts = kubelet.starts();
-    assert_eq!(
-        starts.len(),
-        2 * (usize::try_from(ROTATIONS).unwrap() + 1),
-        "each pod restarts once per rotation"
-    );
+    let expected = 2 * (usize::try_from(rotations).unwrap() + 1);
+    assert_eq!(starts.len(), expected, "each pod restarts once per rotation");
     let logs: Vec<_> = starts.iter().map(|start| kubelet.log(&start.pod, "main")).collect();
-    let failures: Vec<_> = logs
-        .iter()
-        .flat_map(|log| log.lines())
-        .filter(|line| line.starts_with("login") && *line != "login ok")
-        .collect();
+    let logins = || logs.iter().flat_map(|log| log.lines()).filter(|line| line.starts_with("login"));
+    let failures: Vec<_> = logins().filter(|line| *line != "login ok").collect();
     assert_eq!(failures, [""; 0]);
-    assert_eq!(generation(&stage).await, 1 + i64::from(ROTATIONS));
+    assert_eq!(generation(stage).await, 1 + i64::from(rotations));
+    logins().count()
+}
+
+/// The overlap is over before the first new pod is there, in each rotation. The variable `ROTATIONS` sets their number.
+#[tokio::test(flavor = "multi_thread")]
+async fn rollouts_that_take_longer_than_the_overlap_lock_nobody_out() {
+    let rotations = std::env::var("ROTATIONS").map_or(3, |number| number.parse().unwrap());
+    let stage = Stage::set().await;
+    let database = Database::behind_a_provider("app", &stage).await;
+    let time = Time::default();
+    let user = restarting_user(&stage).await;
+    rights::to_list_pods(stage.plane, &stage.namespace, &user).await;
+    let _operator = stage.start_operator_as(&user, time.clock());
+    let mut manifest = database.key_manifest(NAME, &stage);
+    manifest["spec"]["rotation"] = json!({
+        "every": "720h", "overlap": "1m", "revokeWhen": "ConsumersMoved",
+        "restart": [{"kind": "Deployment", "name": APP}],
+    });
+    stage.create::<ServiceKey>(manifest).await;
+    stage.wait_ready(NAME).await;
+    let clock = time.clock();
+    let kubelet = Kubelet::builder(stage.client.clone(), &stage.namespace);
+    let kubelet = kubelet.clock(move || clock.now()).start().await.unwrap();
+    deploy(&stage, 2, client()).await;
+    wait_for_logins(&kubelet, 0).await;
+
+    let mut kept = 0;
+    for number in 2..=rotations + 1 {
+        let before = kubelet.starts().len();
+        time.pass(EVERY, &stage, NAME).await;
+        wait_for_key(&stage, number).await;
+        time.pass(SETTLING, &stage, NAME).await;
+        wait_restarts_done(&stage).await;
+        // The overlap counts from the restart, and ends while the former pods run.
+        time.pass(Duration::from_secs(62), &stage, NAME).await;
+        wait_for_logins(&kubelet, before).await;
+        kept += usize::from(is_kept_for_consumers(&stage).await);
+        time.pass(Duration::from_secs(601), &stage, NAME).await;
+        stage.wait_settled_with(number).await;
+        wait_for_logins(&kubelet, before).await;
+        if number % 20 == 1 {
+            println!("{} of {rotations} rotations", number - 1);
+        }
+    }
+    let logins = assert_undisturbed(&stage, &kubelet, rotations).await;
+    println!(
+        "{rotations} rotations, {logins} logins, 0 refused; a pod used the previous key at the end of {kept} overlaps"
+    );
+    assert!(kept > 0, "no overlap ended before the pods had started again");
+}
+
+/// Whether the operator keeps the previous key for the pods that use it.
+async fn is_kept_for_consumers(stage: &Stage) -> bool {
+    let status = stage.keys().get(NAME).await.unwrap().status.unwrap();
+    status.previous_keys.iter().any(|previous| previous.consumers.is_some())
 }
 
 /// The operator ends and starts fifty times: before and after each of five rotations, and around each restart.

@@ -16,6 +16,9 @@ const CLUSTER: &str = include_str!("../../../deploy/kustomize/cluster/rbac.yaml"
 /// The right to restart workloads.
 const RESTARTS: &str = include_str!("../../../deploy/kustomize/restarts/rbac.yaml");
 
+/// The right to list pods.
+const CONSUMERS: &str = include_str!("../../../deploy/kustomize/consumers/rbac.yaml");
+
 /// The shipped admission policies.
 const POLICIES: &str = include_str!("../../../deploy/kustomize/crds/policies.yaml");
 /// The policies for the operator's own writes.
@@ -35,10 +38,20 @@ pub async fn to_serve_cluster(plane: &ControlPlane, namespace: &str) -> User {
 
 /// Grants an operator's service account the right to restart workloads in this namespace.
 pub async fn to_restart_workloads(plane: &ControlPlane, namespace: &str, user: &User) {
+    grant(plane, RESTARTS, namespace, user).await;
+}
+
+/// Grants an operator's service account the right to list the pods of this namespace.
+pub async fn to_list_pods(plane: &ControlPlane, namespace: &str, user: &User) {
+    grant(plane, CONSUMERS, namespace, user).await;
+}
+
+/// Grants the rights of a component in this namespace only.
+async fn grant(plane: &ControlPlane, manifests: &str, namespace: &str, user: &User) {
     let mut names = user.name.rsplit(':');
     let (account, home) = (names.next().unwrap(), names.next().unwrap());
     let mut granted = Vec::new();
-    for mut object in documents(RESTARTS).unwrap() {
+    for mut object in documents(manifests).unwrap() {
         let types = object.types.as_mut().unwrap();
         types.kind = types.kind.trim_start_matches("Cluster").to_owned();
         let is_binding = types.kind == "RoleBinding";

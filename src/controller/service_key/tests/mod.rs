@@ -4,6 +4,7 @@
 //! A scenario lists the requests that it expects, in order, each with its answer. [`fixtures`] contains the functions
 //! for both.
 
+mod consumers;
 mod end;
 mod events;
 mod finalizer;

@@ -6,7 +6,10 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{super::pending_restarts::PendingRestart, fixtures::*};
+use super::{
+    super::pending_restarts::{PendingRestart, Targets},
+    fixtures::*,
+};
 use crate::lifecycle::Companion;
 
 /// A ServiceKey that has to restart these workloads with its second key.
@@ -102,7 +105,7 @@ async fn one_patch_restarts_a_workload_for_two_service_keys() {
     let annotation = ("restart.servicekeys.dev/cache".to_owned(), "7-0c1d2e3a".to_owned());
     let restart = PendingRestart {
         companion: Companion::Due(start()),
-        targets: serde_json::from_value(orders()).unwrap(),
+        targets: Targets::of(&serde_json::from_value::<Vec<_>>(orders()).unwrap()),
         annotation: Some(annotation),
     };
     scene.context.restarts.note(NAMESPACE, Uuid::from_u128(7), Some(restart));
@@ -125,7 +128,7 @@ async fn one_patch_restarts_a_workload_for_two_service_keys() {
 async fn a_restart_waits_for_another_rotation() {
     let mut scene = restarting(orders()).await;
     scene.api.store_workload("deployments/orders", json!({}));
-    let targets = serde_json::from_value(orders()).unwrap();
+    let targets = Targets::of(&serde_json::from_value::<Vec<_>>(orders()).unwrap());
     let restart = PendingRestart { companion: Companion::Rotating, targets, annotation: None };
     scene.context.restarts.note(NAMESPACE, Uuid::from_u128(7), Some(restart));
     scene.expect(write_status(), works());

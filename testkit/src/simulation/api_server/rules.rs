@@ -196,6 +196,13 @@ fn overlap_is_shorter(rotation: &Value) -> bool {
     }
 }
 
+fn max_overlap_is_longer(rotation: &Value) -> bool {
+    match (duration_in(rotation, "maxOverlap"), duration_in(rotation, "overlap")) {
+        (Some(most), Some(overlap)) => most.zip(overlap).is_none_or(|(most, overlap)| most >= overlap),
+        _ => true,
+    }
+}
+
 const TABLE: &[(&str, Check)] = &[
     (
         "[has(self.openServiceBroker), has(self.cloudFoundry), has(self.ibmCloud)].exists_one(given, given)",
@@ -375,6 +382,26 @@ const TABLE: &[(&str, Check)] = &[
          !self.overlap.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?([0-9]{1,12}ms)?$') || \
          duration(self.overlap) < duration(self.every)",
         |value, _| overlap_is_shorter(value),
+    ),
+    (
+        "!has(self.maxOverlap) || \
+         !self.maxOverlap.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?([0-9]{1,12}ms)?$') || \
+         (duration(self.maxOverlap) >= duration('1m'))",
+        |value, _| duration_in(value, "maxOverlap").is_none_or(|most| most.is_none_or(|most| most >= 60_000)),
+    ),
+    (
+        "!has(self.maxOverlap) || !has(self.overlap) || \
+         !self.maxOverlap.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?([0-9]{1,12}ms)?$') || \
+         !self.overlap.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?([0-9]{1,12}ms)?$') || \
+         duration(self.maxOverlap) >= duration(self.overlap)",
+        |value, _| max_overlap_is_longer(value),
+    ),
+    ("!has(self.maxOverlap) || (has(self.revokeWhen) && self.revokeWhen == 'ConsumersMoved')", |value, _| {
+        !has(value, "maxOverlap") || value["revokeWhen"] == "ConsumersMoved"
+    }),
+    (
+        "!has(self.revokeWhen) || self.revokeWhen != 'ConsumersMoved' || self.strategy != 'Replace'",
+        |value, _| value["revokeWhen"] != "ConsumersMoved" || value["strategy"] != "Replace",
     ),
     ("self.strategy != 'Replace' || !has(self.overlap)", |value, _| {
         value["strategy"] != "Replace" || !has(value, "overlap")
