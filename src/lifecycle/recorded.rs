@@ -192,10 +192,11 @@ impl Recorded {
             recorded.end_overlaps(key, overlap, observed);
             // The operator may have given up a request for it since it was stored.
             let late_until = late_until(observed, replaced.sequence).map(full_second);
-            let previous = recorded.replace(replaced.sequence, known, late_until, *now, overlap);
-            previous.plan_ids.clone_from(&replaced.plan_ids);
+            recorded.replace(replaced.sequence, known, late_until, *now, overlap).plan_ids =
+                replaced.plan_ids.clone();
             // No pod can use a key that is gone.
-            previous.replaced_at = previous.replaced_at.filter(|_| !is_gone);
+            let gone = recorded.previous.last_mut().filter(|_| is_gone);
+            gone.into_iter().for_each(|gone| gone.replaced_at = None);
             shared = Some(replaced.sequence).filter(|_| !is_gone);
         }
         for skipped in self.skipped(key.sequence) {

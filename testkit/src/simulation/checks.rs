@@ -10,7 +10,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Uri};
 use serde_json::Value;
 use servicekey_operator::api::marks::{ABANDON_ANNOTATION, FINALIZER, MANAGED_BY, MANAGED_BY_LABEL};
 use tokio::time::Instant;
@@ -219,7 +219,7 @@ struct KnownServiceKey {
     retains: bool,
     replaces: bool,
     is_released: bool,
-    /// A request for a key took effect after it was gone.
+    /// A request for a key took effect after the operator looked for its keys for the last time.
     has_late_key: bool,
     created: VecDeque<Instant>,
     /// The changes by users.
@@ -701,6 +701,15 @@ impl Checks {
         }
     }
 
+    /// Sees a search for keys when a remote side carries it out. It shows what was created before.
+    pub fn looked(&mut self, uri: &Uri) {
+        for uid in uuids(uri.to_string().as_bytes()) {
+            if let Some(known) = self.service_keys.get_mut(&uid).filter(|known| !known.is_gone) {
+                known.has_late_key = false;
+            }
+        }
+    }
+
     fn key_created(&mut self, key: &SideKey) {
         self.created += 1;
         let Some((uid, sequence)) = key.mark else {
@@ -717,6 +726,7 @@ impl Checks {
         let changed_heir =
             heir.map_or(0, |heir| heir.changed.iter().filter(|at| at.elapsed() <= HOUR).count());
         let wishes = heir.map(KnownServiceKey::wishes);
+        let heir_leaves = heir.is_some_and(|heir| heir.is_deleting && heir.retains);
         let is_misled = heir.is_some_and(|heir| self.forged.contains(&heir.place()));
         let has_jumped = self.has_jumped;
         let Some(owner) = self.service_keys.get_mut(&uid) else {
@@ -739,7 +749,9 @@ impl Checks {
         forget_older(&mut owner.changed, HOUR);
         let most = MOST_CREATED + 2 * (owner.changed.len() + changed_heir);
         // The operator does not wait for a late key that the user keeps.
-        owner.has_late_key |= owner.is_gone && !is_of_heir;
+        let leaves =
+            if is_of_heir { heir_leaves } else { owner.is_gone || owner.is_deleting && owner.retains };
+        owner.has_late_key |= leaves;
         let may_stay = owner.is_released || owner.is_gone && owner.retains;
         let is_protected = owner.is_protected() || is_of_heir;
         if !is_protected && !may_stay {
@@ -1007,4 +1019,51 @@ fn without_restarts(workload: &Value) -> Value {
         annotations.retain(|name, _| !name.starts_with("restart.servicekeys.dev/"));
     }
     rest
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const OWNER: Uuid = Uuid::from_u128(1);
+
+    /// Lets the checks see a ServiceKey that keeps its keys from its creation to its deletion. `meanwhile` happens after
+    /// the deletion has begun.
+    fn retains_its_keys(checks: &mut Checks, meanwhile: impl FnOnce(&mut Checks)) {
+        let metadata = json!({"uid": OWNER, "namespace": "a", "name": "k", "finalizers": [FINALIZER]});
+        let live = json!({"metadata": metadata, "spec": {"deletionPolicy": "Retain"}});
+        let mut deleting = live.clone();
+        deleting["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        let change = |before, after| ClusterChange { resource: "servicekeys", before, after };
+        checks.cluster_changed(change(None, Some(&live)), Author::Other);
+        checks.cluster_changed(change(Some(&live), Some(&deleting)), Author::Other);
+        meanwhile(checks);
+        checks.cluster_changed(change(Some(&deleting), None), Author::Operator);
+    }
+
+    fn search(checks: &mut Checks) {
+        let uri =
+            format!("https://api.example/v3/service_credential_bindings?label_selector=owner%3D{OWNER}");
+        checks.looked(&uri.parse().unwrap());
+    }
+
+    fn create_key(checks: &mut Checks) {
+        let key = SideKey { id: "k-1".into(), mark: Some((OWNER, 1)), secret: String::new(), ends: None };
+        checks.side_changed(0, true, vec![key], Author::Operator);
+    }
+
+    /// The operator can't remove the mark of a key that appears after its last search.
+    #[tokio::test(start_paused = true)]
+    async fn a_late_key_keeps_its_mark_only_if_no_search_showed_it() {
+        let is_judged = |meanwhile: [fn(&mut Checks); 2]| {
+            let mut checks = Checks::default();
+            retains_its_keys(&mut checks, |checks| meanwhile.iter().for_each(|happens| happens(checks)));
+            assert_eq!(checks.violations().len(), 0);
+            checks.is_retained(OWNER)
+        };
+        assert!(!is_judged([search, create_key]));
+        assert!(is_judged([create_key, search]));
+    }
 }

@@ -244,7 +244,9 @@ impl World {
             happened.remote_changes += u64::from(changes);
         });
         self.checks().called(side, process.name(), changes);
+        let searched = Some(request.uri().clone()).filter(|_| request.method() == Method::GET);
         let answer = self.sides[side].call(request).await;
+        searched.iter().for_each(|uri| self.checks().looked(uri));
         self.journal.note(process.name(), what);
         self.checks().caused_by(Some(sent.clone()));
         self.see_side(side, Author::Operator);
