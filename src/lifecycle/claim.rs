@@ -109,9 +109,10 @@ impl Evidence<'_> {
         let refuted = !explained && (sequence.number() > reached || is_denied);
         // A namespace that is not admitted has had keys only if the status names them.
         let impossible = !admitted && (newest.is_none() || !explained);
-        // This process has revoked the key, and has not created it again.
-        let is_revoked = run.revoked.contains_key(&sequence);
-        if refuted || impossible || is_revoked {
+        // This process has revoked the key, and has not created it again. Or the remote side had no such key, and this
+        // process has stored none since.
+        let is_gone = run.revoked.contains_key(&sequence) || run.refuted.contains(&sequence);
+        if refuted || impossible || is_gone {
             return None;
         }
         let latest = now.checked_add(LONGEST_LATENESS).unwrap_or(*now);
@@ -286,6 +287,27 @@ mod tests {
         let mut run = RunState::default();
         run.learn(Answer::Revoked(sequence(3), at(90)));
         assert_eq!(believed(claim(3), &recorded(Some(2), Some(3)), &run, true, false), UNBELIEVED);
+    }
+
+    /// The remote side had no key of the number in the Secret. Then the operator planned a key of that number.
+    #[test]
+    fn a_number_that_was_refuted_stays_so_when_it_is_planned() {
+        let mut run = RunState::default();
+        run.learn(Answer::Absent(sequence(4)));
+        run.absent.clear();
+        let recorded = recorded(Some(3), Some(4));
+        assert_eq!(believed(claim(4), &recorded, &run, true, false), UNBELIEVED);
+        run.in_hand = Some(key(4));
+        assert_eq!(believed(claim(4), &recorded, &run, true, false), UNBELIEVED);
+        run.learn(Answer::Stored(key(4)));
+        assert_ne!(believed(claim(4), &recorded, &run, true, false), UNBELIEVED);
+    }
+
+    #[test]
+    fn few_refuted_numbers_are_kept() {
+        let mut run = RunState::default();
+        (1..100).for_each(|number| run.learn(Answer::Absent(sequence(number))));
+        assert_eq!(run.refuted.len(), 16);
     }
 
     /// Another user wrote the number of the next key into the Secret. The operator creates that key only after the current

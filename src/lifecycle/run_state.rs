@@ -13,6 +13,9 @@ use super::{
     Sequence, WorkloadRestart,
 };
 
+/// How many refuted numbers are kept. A tenant can forge any number of them.
+const MOST_REFUTED: usize = 16;
+
 /// A key that the remote side has shown, with its mark.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Found {
@@ -58,6 +61,9 @@ pub struct RunState {
     pub unrepeatable: Option<Sequence>,
     /// Keys that the remote side does not have.
     pub absent: BTreeSet<Sequence>,
+    /// The numbers that the remote side did not have when this process asked for them, until this process stores a key of
+    /// that number. A Secret that named such a number before is not believed when the operator plans that key.
+    pub refuted: BTreeSet<Sequence>,
     /// A key that the remote side has, as a lookup showed.
     pub present: Option<Found>,
     /// Whether the remote side has the key that the Secret of a former ServiceKey names. Its mark must show that the
@@ -239,8 +245,17 @@ impl RunState {
                 self.unrepeatable = Some(sequence);
                 self.given_up = Some((sequence, since));
             }
-            Answer::Absent(sequence) => drop(self.absent.insert(sequence)),
-            Answer::Present(found) => self.present = Some(found),
+            Answer::Absent(sequence) => {
+                self.absent.insert(sequence);
+                self.refuted.insert(sequence);
+                if self.refuted.len() > MOST_REFUTED {
+                    self.refuted.pop_first();
+                }
+            }
+            Answer::Present(found) => {
+                self.refuted.remove(&found.sequence);
+                self.present = Some(found);
+            }
             Answer::Proved(is_proved) => self.is_proved = Some(is_proved),
             Answer::Conflict(failure, sequence) => {
                 // The key was revoked and created again, and still conflicts. This reconcile can't correct that.
@@ -284,6 +299,7 @@ impl RunState {
             }
             Answer::Released(sequence) => drop(self.released.insert(sequence)),
             Answer::Stored(key) => {
+                self.refuted.remove(&key.sequence);
                 self.in_hand = None;
                 self.stored = Some(key);
             }

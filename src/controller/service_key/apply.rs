@@ -389,7 +389,9 @@ fn has_written(reconciler: &Reconciler<'_>, digest: &str, sequence: Sequence) ->
 /// Writes the Secret again without the previous key, on condition that it is still as it was observed.
 async fn omit_previous(reconciler: &Reconciler<'_>, observed: &Observed) -> Result<Applied, Error> {
     let found = reconciler.read_secret().await?;
-    let left = found.and_then(|secret| secret::without_previous(&secret, &observed.owner));
+    // The same marks as those of the decision: another writer may have changed those on the Secret.
+    let held = found.as_ref().and_then(|secret| reconciler.held(secret));
+    let left = held.map(|(entries, marks)| secret::without_previous(entries, marks));
     send_again(reconciler, observed, reconciler.existing_secret().as_ref(), left).await
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -53,6 +53,8 @@ pub(crate) struct LocalState {
     pub given_up: Option<(Sequence, Timestamp)>,
     /// The last request to revoke a key whose outcome is unknown, with the time when it became unknown.
     pub unsure_revocation: Option<(Sequence, Timestamp)>,
+    /// The numbers that the remote side did not have, until this process stores a key of that number.
+    pub refuted: BTreeSet<Sequence>,
     /// The keys that are gone, each with the time of the confirmation. Kept while the ServiceKey is being deleted: none
     /// of them is created again.
     pub revoked: BTreeMap<Sequence, Timestamp>,

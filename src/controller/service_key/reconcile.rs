@@ -367,6 +367,7 @@ impl<'a> Driver<'a> {
             given_up: local.given_up.take(),
             unsure_revocation: local.unsure_revocation.take(),
             revoked: mem::take(&mut local.revoked),
+            refuted: mem::take(&mut local.refuted),
             ..RunState::default()
         };
         let mut reconciler = Reconciler {
@@ -392,6 +393,7 @@ impl<'a> Driver<'a> {
         local.unusable = local.unusable.take().zip(run.unusable).map(|((of, _), unusable)| (of, unusable));
         (local.pending, local.given_up) = (run.pending, run.given_up);
         local.unsure_revocation = run.unsure_revocation;
+        local.refuted = run.refuted;
         if key.metadata.deletion_timestamp.is_some() {
             local.revoked = run.revoked;
         }

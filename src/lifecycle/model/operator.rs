@@ -35,6 +35,7 @@ impl ModelState {
             unsure_revocation,
             unusable,
             mut revoked,
+            refuted,
             ..
         } = std::mem::take(&mut self.process.run);
         if let (Requeue::Poll, Some(work)) = (rest.requeue, &mut under_way) {
@@ -52,6 +53,7 @@ impl ModelState {
             unsure_revocation,
             unusable,
             revoked,
+            refuted,
             ..RunState::default()
         };
     }

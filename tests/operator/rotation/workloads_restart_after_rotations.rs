@@ -190,7 +190,8 @@ async fn assert_undisturbed(stage: &Stage, kubelet: &Kubelet, rotations: u32) ->
     logins().count()
 }
 
-/// The overlap is over before the first new pod is there, in each rotation. The variable `ROTATIONS` sets their number.
+/// The overlap ends right after the restart, usually while the former pods still run. The variable `ROTATIONS` sets the
+/// number of rotations.
 #[tokio::test(flavor = "multi_thread")]
 async fn rollouts_that_take_longer_than_the_overlap_lock_nobody_out() {
     let rotations = std::env::var("ROTATIONS").map_or(3, |number| number.parse().unwrap());

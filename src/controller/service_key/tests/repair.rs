@@ -1,5 +1,7 @@
 //! `RestoreSecret` and `OmitPrevious`: the operator writes the Secret again with the content that it reads there.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::fixtures::*;
@@ -96,4 +98,38 @@ async fn the_previous_key_is_not_revoked_while_the_secret_holds_it() {
     scene.expect(replace_secret(), internal_error());
     assert_eq!(scene.reconcile().await, "error, requeued");
     assert!(scene.broker.calls().is_empty());
+}
+
+/// Another writer changed the number in the Secret, and the spec has a problem, so that the operator does not repair the
+/// Secret. It removes the previous key by the marks that it knows, as it decided by them.
+#[tokio::test]
+async fn the_previous_key_leaves_a_secret_with_another_number() {
+    let key = service_key().finalized().with_key(2).with_previous_key(1, "2026-11-24T13:00:00Z");
+    let key = key.specifying("secret", json!({"previous": "Include"}));
+    let mut scene = scene(key).await.with_own_secret_and_previous(2, 1);
+    scene.expect(read_secret(), works());
+    scene.expect(write_status(), works());
+    scene.reconcile().await;
+
+    let mut secret = scene.api.secret().unwrap().clone();
+    secret["metadata"]["annotations"]["servicekeys.dev/sequence"] = json!("7");
+    scene.api.store_secret(secret);
+    let template = json!({"data": {"url": "{{ password"}});
+    scene.another_writer_edits_the_key(|key| {
+        key["metadata"]["generation"] = json!(2);
+        key["spec"]["secret"]["template"] = template;
+    });
+    scene.later(Duration::from_secs(7200));
+    scene.expect(read_secret(), works());
+    scene.expect(read_secret(), works());
+    let kept = json!({"metadata": {"annotations": {"servicekeys.dev/sequence": "2"}}});
+    scene.expect(replace_secret().with(kept), works());
+    // The entries do not fit the template, so each step reads the Secret.
+    for _ in 0..2 {
+        scene.expect(read_secret(), works());
+    }
+    scene.expect(write_status(), works());
+    scene.expect(read_secret(), works());
+    scene.reconcile().await;
+    assert_eq!(scene.broker.calls(), ["DELETE binding"]);
 }
