@@ -18,8 +18,8 @@ use crate::{
     lifecycle::Companion,
 };
 
-/// The most companions that a ServiceKey sees.
-const MOST_COMPANIONS: usize = 1_000;
+/// The most companions that a ServiceKey sees. One patch includes fewer of them.
+const MOST_SEEN: usize = 1_000;
 
 /// The restarts of one scope.
 #[derive(Debug, Default)]
@@ -114,7 +114,7 @@ impl PendingRestarts {
         others
             .filter(|(uid, restart)| **uid != except && restart.targets.has_any_of(targets))
             .map(|(uid, restart)| (*uid, restart.companion))
-            .take(MOST_COMPANIONS)
+            .take(MOST_SEEN)
             .collect()
     }
 

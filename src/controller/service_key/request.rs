@@ -124,7 +124,7 @@ pub(super) fn recorded_inputs(
         .unwrap_or_else(|| reconciler.inputs())
 }
 
-/// What is known of an existing key. The status of a restored ServiceKey records no key, and its Secret may name one.
+/// The record of an existing key. The status of a restored ServiceKey records no key, but its Secret may name one.
 pub(super) fn known_key(observed: &Observed, sequence: Sequence) -> Option<&KeyRecord> {
     let of_secret = || observed.secret.key().filter(|key| key.sequence == sequence);
     observed.recorded.current(sequence).or_else(of_secret)

@@ -240,7 +240,7 @@ struct KnownServiceKey {
     current: Option<u32>,
 }
 
-/// What the user of a ServiceKey wants of its next key.
+/// The inputs and the strategy that the user of a ServiceKey wants for its next key.
 struct Wishes {
     inputs: Value,
     /// Whether the inputs have just changed, so that a key may have the former ones.

@@ -36,8 +36,12 @@ async fn looking_user(stage: &Stage) -> User {
     user
 }
 
-/// Creates the Deployment `app` with two pods that have the Secret in their environment, and waits until they run.
-async fn deploy(stage: &Stage, kubelet: &Kubelet) {
+/// Creates the Deployment `app` with two pods that have the Secret in their environment, and waits until a kubelet with
+/// this clock runs them.
+async fn deploy(stage: &Stage, time: &Time) -> Kubelet {
+    let clock = time.clock();
+    let kubelet = Kubelet::builder(stage.client.clone(), &stage.namespace);
+    let kubelet = kubelet.clock(move || clock.now()).start().await.unwrap();
     let labels = json!({"app": APP});
     let variable =
         json!({"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": NAME, "key": "password"}}});
@@ -48,7 +52,8 @@ async fn deploy(stage: &Stage, kubelet: &Kubelet) {
     let deployment = json!({"metadata": {"name": APP}, "spec": spec});
     let deployment: Deployment = serde_json::from_value(deployment).unwrap();
     stage.api::<Deployment>().create(&PostParams::default(), &deployment).await.unwrap();
-    wait_running(stage, kubelet, &[]).await;
+    wait_running(stage, &kubelet, &[]).await;
+    kubelet
 }
 
 /// Waits until two other pods than these run, and returns their names.
@@ -96,13 +101,7 @@ async fn a_key_stays_until_the_pods_have_started_again() {
     let user = looking_user(&stage).await;
     let _operator = stage.start_operator_as(&user, time.clock());
     stage.create_rotating(rotation()).await;
-    let clock = time.clock();
-    let kubelet = Kubelet::builder(stage.client.clone(), &stage.namespace)
-        .clock(move || clock.now())
-        .start()
-        .await
-        .unwrap();
-    deploy(&stage, &kubelet).await;
+    let kubelet = deploy(&stage, &time).await;
     let former = wait_running(&stage, &kubelet, &[]).await;
 
     rotate(&stage, 2).await;
@@ -128,7 +127,7 @@ async fn a_key_stays_until_the_pods_have_started_again() {
     assert_eq!(stage.broker.bindings().len(), 1);
 }
 
-/// A pod that nobody restarts does not keep the key for ever.
+/// The operator revokes the key after `maxOverlap`, although the pods still use it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_stays_no_longer_than_the_longest_overlap() {
     let stage = Stage::set().await;
@@ -136,13 +135,7 @@ async fn a_key_stays_no_longer_than_the_longest_overlap() {
     let user = looking_user(&stage).await;
     let _operator = stage.start_operator_as(&user, time.clock());
     stage.create_rotating(rotation()).await;
-    let clock = time.clock();
-    let kubelet = Kubelet::builder(stage.client.clone(), &stage.namespace)
-        .clock(move || clock.now())
-        .start()
-        .await
-        .unwrap();
-    deploy(&stage, &kubelet).await;
+    let _kubelet = deploy(&stage, &time).await;
     rotate(&stage, 2).await;
     time.pass(Duration::from_secs(61), &stage, NAME).await;
     assert!(wait_kept(&stage).await.contains("it is revoked at"));
@@ -151,8 +144,7 @@ async fn a_key_stays_no_longer_than_the_longest_overlap() {
     assert_eq!(stage.broker.bindings().len(), 1);
 }
 
-/// Pods that started after the rotation, pods of other Secrets and pods that have ended use no previous key, and one look
-/// suffices.
+/// Pods that started after the rotation do not use the previous key, and the operator looks once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_revoked_at_the_end_of_the_overlap_if_no_pod_uses_it() {
     let stage = Stage::set().await;
@@ -162,13 +154,7 @@ async fn a_key_is_revoked_at_the_end_of_the_overlap_if_no_pod_uses_it() {
     stage.create_rotating(json!({"overlap": "10m", "revokeWhen": "ConsumersMoved"})).await;
     rotate(&stage, 2).await;
     time.pass(SETTLING, &stage, NAME).await;
-    let clock = time.clock();
-    let kubelet = Kubelet::builder(stage.client.clone(), &stage.namespace)
-        .clock(move || clock.now())
-        .start()
-        .await
-        .unwrap();
-    deploy(&stage, &kubelet).await;
+    let _kubelet = deploy(&stage, &time).await;
     time.pass(Duration::from_secs(601), &stage, NAME).await;
     stage.wait_settled_with(2).await;
     let lists = stage.plane.audit().requests(&user).unwrap().only(|request| request.resource == "pods");
