@@ -15,7 +15,7 @@ use kube::{
     runtime::{
         WatchStreamExt,
         reflector::{Lookup, ObjectRef},
-        watcher::{Event, watcher},
+        watcher::{self, Event, watcher},
     },
 };
 use parking_lot::{Mutex, MutexGuard};
@@ -137,21 +137,9 @@ where
         let (wanted, namespace) = (Arc::clone(&self.wanted), namespace.to_owned());
         // The selector matches the whole namespace. It only distinguishes this watch from the one that fills a cache.
         let config = config().fields(&format!("metadata.namespace={namespace}"));
-        let mut listed = HashSet::new();
-        let events = watcher(self.api(&namespace), config).default_backoff();
-        let told = events.for_each(move |event| {
-            match event {
-                Ok(Event::Init) => listed.clear(),
-                Ok(Event::InitApply(secret)) => {
-                    listed.extend(wanted.tell(&namespace, &secret.metadata, true));
-                }
-                Ok(Event::InitDone) => wanted.tell_of_missing(&namespace, &std::mem::take(&mut listed)),
-                Ok(Event::Apply(secret)) => drop(wanted.tell(&namespace, &secret.metadata, true)),
-                Ok(Event::Delete(secret)) => drop(wanted.tell(&namespace, &secret.metadata, false)),
-                Err(error) => {
-                    tracing::warn!(error = words(&error), namespace, "the watch of login Secrets failed");
-                }
-            }
+        let mut events = SecretEvents { wanted, namespace, unlisted: HashSet::new() };
+        let told = watcher(self.api(&events.namespace), config).default_backoff().for_each(move |event| {
+            events.note(event);
             future::ready(())
         });
         AbortOnDrop(tokio::spawn(told).abort_handle())
@@ -159,6 +147,43 @@ where
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, AbortOnDrop>> {
         self.watches.lock()
+    }
+}
+
+/// Reports the events of the watch of one namespace.
+struct SecretEvents<K: Lookup> {
+    wanted: Arc<WatchedSecrets<K>>,
+    namespace: String,
+    /// The names that providers had when the current list began, without those that the list contained so far. A
+    /// Secret that a provider names later is read once for it: the list may already have passed that Secret.
+    unlisted: HashSet<String>,
+}
+
+impl<K: Lookup> SecretEvents<K>
+where
+    ObjectRef<K>: Clone + Eq + Hash,
+{
+    fn note(&mut self, event: watcher::Result<Event<PartialObjectMeta<Secret>>>) {
+        match event {
+            Ok(Event::Init) => self.unlisted = self.wanted.names(&self.namespace),
+            Ok(Event::InitApply(secret)) => {
+                if let Some(name) = &secret.metadata.name {
+                    self.unlisted.remove(name);
+                }
+                self.wanted.tell(&self.namespace, &secret.metadata, true);
+            }
+            Ok(Event::InitDone) => {
+                for name in std::mem::take(&mut self.unlisted) {
+                    self.wanted.tell_version(&self.namespace, &name, None, false);
+                }
+            }
+            Ok(Event::Apply(secret)) => self.wanted.tell(&self.namespace, &secret.metadata, true),
+            Ok(Event::Delete(secret)) => self.wanted.tell(&self.namespace, &secret.metadata, false),
+            Err(error) => {
+                let namespace = &self.namespace;
+                tracing::warn!(error = words(&error), namespace, "the watch of login Secrets failed");
+            }
+        }
     }
 }
 
@@ -190,47 +215,133 @@ where
         before.filter(|before| before.namespace == namespace).map(|before| before.names).unwrap_or_default()
     }
 
-    /// Reports one version of a Secret, or its deletion. Returns its name if a provider names it.
-    fn tell(&self, namespace: &str, meta: &ObjectMeta, exists: bool) -> Option<String> {
-        let name = meta.name.clone()?;
-        let version = SecretVersion::from_metadata(meta).filter(|_| exists);
-        self.tell_version(namespace, &name, version.as_ref(), false).then_some(name)
+    /// The Secrets of this namespace that providers name.
+    fn names(&self, namespace: &str) -> HashSet<String> {
+        let logins = self.lock();
+        let here = logins.values().filter(|of| of.namespace == namespace);
+        here.flat_map(|of| of.names.iter().cloned()).collect()
     }
 
-    /// Reports the named Secrets that a list did not contain.
-    fn tell_of_missing(&self, namespace: &str, listed: &HashSet<String>) {
-        let missing: HashSet<String> = {
-            let logins = self.lock();
-            let here = logins.values().filter(|of| of.namespace == namespace);
-            here.flat_map(|of| of.names.difference(listed).cloned()).collect()
-        };
-        for name in missing {
-            self.tell_version(namespace, &name, None, false);
+    /// Reports one version of a Secret, or its deletion.
+    fn tell(&self, namespace: &str, meta: &ObjectMeta, exists: bool) {
+        if let Some(name) = &meta.name {
+            let version = SecretVersion::from_metadata(meta).filter(|_| exists);
+            self.tell_version(namespace, name, version.as_ref(), false);
         }
     }
 
     /// Requeues the providers that name this Secret and were loaded from another version, or all of them if
-    /// the version is unknown. Returns whether any provider names it.
-    fn tell_version(
-        &self,
-        namespace: &str,
-        name: &str,
-        version: Option<&SecretVersion>,
-        is_unknown: bool,
-    ) -> bool {
+    /// the version is unknown.
+    fn tell_version(&self, namespace: &str, name: &str, version: Option<&SecretVersion>, is_unknown: bool) {
         let logins = self.lock();
-        let mut here =
-            logins.iter().filter(|(_, of)| of.namespace == namespace && of.names.contains(name)).peekable();
-        let any = here.peek().is_some();
-        for (id, of) in here {
+        for (id, of) in logins.iter().filter(|(_, of)| of.namespace == namespace && of.names.contains(name)) {
             if is_unknown || !self.providers.is_loaded_from(id, name, version) {
                 self.wakes.send(&of.object);
             }
         }
-        any
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ProviderId, NamedSecrets<K>>> {
         self.logins.lock()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::{
+        api::{KeyProvider, Reason},
+        backend::BackendKind,
+        controller::provider::store::{Loaded, Origin, ProviderAccess},
+        lifecycle::Problem,
+    };
+
+    struct Watched {
+        events: SecretEvents<KeyProvider>,
+        wakes: Arc<Requeues<ObjectRef<KeyProvider>>>,
+    }
+
+    impl Watched {
+        fn new() -> Self {
+            let (providers, wakes) = (Arc::<ProviderStore>::default(), Arc::<Requeues<_>>::default());
+            let wanted = WatchedSecrets { providers, wakes: Arc::clone(&wakes), logins: Mutex::default() };
+            let events = SecretEvents {
+                wanted: Arc::new(wanted),
+                namespace: "tenant".to_owned(),
+                unlisted: HashSet::new(),
+            };
+            Self { events, wakes }
+        }
+
+        /// A provider that was loaded from this version of the Secret of its name, if it exists.
+        fn load(&self, name: &str, version: Option<&str>) {
+            let id = ProviderId { namespace: Some("tenant".to_owned()), name: name.to_owned() };
+            let secrets = [(name.to_owned(), SecretVersion::from_metadata(&meta(name, version)))].into();
+            let origin = Origin { secrets, ..Origin::default() };
+            let problem = Problem { reason: Reason::ProviderNotReady, message: String::new() };
+            let loaded = Loaded {
+                origin,
+                backend: Err(problem),
+                queue: None,
+                access: ProviderAccess::OwnNamespace,
+                marks_keys: false,
+                kind: BackendKind::Unknown,
+                recoveries: 0,
+            };
+            self.events.wanted.providers.set(&id, Arc::new(loaded));
+            let logins = NamedSecrets {
+                object: ObjectRef::new(name).within("tenant"),
+                namespace: "tenant".to_owned(),
+                names: [name.to_owned()].into(),
+            };
+            self.events.wanted.want(&id, logins);
+        }
+
+        /// The providers that this event requeues.
+        fn woken_by(&mut self, event: Event<PartialObjectMeta<Secret>>) -> Vec<String> {
+            let mut woken = self.wakes.subscribe();
+            self.events.note(Ok(event));
+            std::iter::from_fn(|| woken.next().now_or_never().flatten()).map(|object| object.name).collect()
+        }
+    }
+
+    fn meta(name: &str, version: Option<&str>) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(name.to_owned()),
+            uid: version.map(|_| format!("uid of {name}")),
+            resource_version: version.map(str::to_owned),
+            ..ObjectMeta::default()
+        }
+    }
+
+    fn secret(name: &str, version: &str) -> PartialObjectMeta<Secret> {
+        PartialObjectMeta { metadata: meta(name, Some(version)), ..PartialObjectMeta::default() }
+    }
+
+    #[test]
+    fn a_list_requeues_the_providers_that_were_loaded_from_something_else() {
+        let mut watched = Watched::new();
+        watched.load("same", Some("1"));
+        watched.load("changed", Some("1"));
+        watched.load("deleted", Some("1"));
+        watched.load("missing", None);
+        assert!(watched.woken_by(Event::Init).is_empty());
+        assert!(watched.woken_by(Event::InitApply(secret("same", "1"))).is_empty());
+        assert!(watched.woken_by(Event::InitApply(secret("of nobody", "1"))).is_empty());
+        assert_eq!(watched.woken_by(Event::InitApply(secret("changed", "2"))), ["changed"]);
+        assert_eq!(watched.woken_by(Event::InitDone), ["deleted"]);
+    }
+
+    #[test]
+    fn a_secret_that_is_named_while_the_list_arrives_does_not_count_as_missing() {
+        let mut watched = Watched::new();
+        watched.load("first", Some("1"));
+        assert!(watched.woken_by(Event::Init).is_empty());
+        assert!(watched.woken_by(Event::InitApply(secret("second", "1"))).is_empty());
+        watched.load("second", Some("1"));
+        assert!(watched.woken_by(Event::InitApply(secret("first", "1"))).is_empty());
+        assert!(watched.woken_by(Event::InitDone).is_empty());
     }
 }
