@@ -38,6 +38,6 @@ pub mod testing {
             metrics::{Exposed, Label, MetricEntry, Values},
             start_logging,
         },
-        secret::{Entries, Layout, Restrictions},
+        secret::{Entries, Layout, ParametersKey, Restrictions},
     };
 }

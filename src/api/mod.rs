@@ -31,8 +31,9 @@ pub use provider::{
 pub use reference::{ProviderKind, ProviderRef, SecretKeyRef, SecretLogin, SecretRef};
 pub use secret::{PreviousCredentials, SecretSpec, SecretTemplate};
 pub use service_key::{
-    Adoption, CertificateExpiry, DeletionPolicy, ExpiryDetection, Instance, ParametersSource, RestartTarget,
-    RevokeWhen, Rotation, RotationStrategy, RotationWindow, ServiceKey, ServiceKeySpec, WorkloadKind,
+    Adoption, CertificateExpiry, DeletionPolicy, ExpiryDetection, Instance, OnChange, ParametersSource,
+    RestartTarget, RevokeWhen, Rotation, RotationStrategy, RotationWindow, ServiceKey, ServiceKeySpec,
+    WorkloadKind,
 };
 pub use status::{
     Binding, ExpiryOrigin, ExpiryOriginKind, GoneCause, IgnoredExpiry, KeyGone, KeyStatus, OperationStatus,

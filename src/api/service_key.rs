@@ -246,12 +246,34 @@ impl ServiceKey {
     }
 }
 
+impl ServiceKeySpec {
+    /// Whether another content of `parametersFrom` requires another key.
+    #[must_use]
+    pub fn follows_parameters(&self) -> bool {
+        self.parameters_from.iter().any(|source| source.on_change == Some(OnChange::Rotate))
+    }
+}
+
 /// A source of further parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ParametersSource {
     /// An entry of a Secret in the ServiceKey's namespace that contains a JSON object.
     pub secret_key_ref: SecretKeyRef,
+
+    /// With `Rotate`, the operator creates the next key when the content of the entry has changed. It compares the
+    /// content every ten minutes. Default: `Ignore`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_change: Option<OnChange>,
+}
+
+/// The reaction to a change of the content of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum OnChange {
+    /// The present key stays. The next key gets the new content.
+    Ignore,
+    /// The operator creates the next key.
+    Rotate,
 }
 
 /// The schedule and the method of replacing a key with a new one.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{BackendError, ErrorClass, Kept, MemoryShare, http::Redactor};
 use crate::{
-    lifecycle::Identity,
+    lifecycle::{Identity, Inputs},
     wipe::{SecretMap, SecretValues},
 };
 
@@ -50,7 +50,7 @@ pub(crate) struct KeyRequest {
     pub plan_ids: Option<PlanIds>,
     /// The age of the key, if it is known.
     pub age: Option<Duration>,
-    /// Digest of the fields that define the key: a key with another digest is not this one.
+    /// The text of the [`Inputs`] that define the key.
     pub inputs: String,
     /// Whether the operator sends the request to clean up after a missing answer, not because of a change by the user.
     pub cleans_up: bool,
@@ -63,6 +63,11 @@ pub(crate) struct KeyRequest {
 }
 
 impl KeyRequest {
+    /// Whether a key that was created from these inputs is the requested one.
+    pub(super) fn is_fulfilled_by(&self, inputs: &str) -> bool {
+        Inputs::from(self.inputs.as_str()).is_fulfilled_by(&Inputs::from(inputs))
+    }
+
     /// Also hides all secrets that the remote side has received or issued for this ServiceKey.
     pub(super) async fn hide_in(&self, redactor: Redactor) -> Redactor {
         let redactor = redactor.and_strings_of(self.parameters.expose().values());

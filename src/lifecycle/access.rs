@@ -96,6 +96,7 @@ impl Desired {
             retains_secret: spec.secret.deletion_policy == DeletionPolicy::Retain,
             suspended: spec.suspend,
             inputs,
+            follows_parameters: spec.follows_parameters(),
             rotation: RotationPolicy {
                 every: rotation.every.map(crate::api::Duration::get),
                 overlap: rotation.overlap(),

@@ -9,7 +9,7 @@ use super::{
     create::{self, NewKey},
     operation::late_until,
     order::decisions,
-    report, restart,
+    parameters, report, restart,
     restore::{self, are_hidden, is_over, is_to_be_rehearsed, is_valid, omit_previous, read_again, store},
     revoke::{self, Unwanted, to_clean_up, unbind},
     revoke_first::{self, CurrentKey},
@@ -52,6 +52,8 @@ decisions! {
     read_credentials,
     /// No consumer may find a key in the Secret after it was revoked.
     omit_previous_key,
+    /// The user wants another key when the content of `parametersFrom` changes, and it was not read lately.
+    read_parameters,
     /// The credentials of the next key fit no Secret, so it is of no use.
     revoke_unusable_key,
     /// The current key was missing in a list, or its id at the remote side is not known.
@@ -282,6 +284,11 @@ fn record_current_key(Intact { observed, key }: &Intact<'_>) -> Option<Step> {
         current.id = Some(found.id.clone());
         current.name = found.name.clone().or(current.name.take());
     }
+    if let Some(current) = &mut recorded.key
+        && observed.desired.inputs.lacks_comparable(&current.inputs)
+    {
+        current.inputs = observed.desired.inputs.clone();
+    }
     (recorded != observed.recorded).then(|| Step::record(report::settled(observed, &recorded, key)))
 }
 
@@ -344,6 +351,11 @@ fn omit_previous_key(Intact { observed, key }: &Intact<'_>) -> Option<Step> {
     let previous = observed.secret.previous()?;
     let is_outdated = !observed.desired.keeps_previous || !is_valid(observed, previous);
     is_outdated.then(|| omit_previous(observed, key))
+}
+
+fn read_parameters(Intact { observed, .. }: &Intact<'_>) -> Option<Step> {
+    let is_due = parameters::is_look_due(observed) && observed.desired.problem.is_none();
+    is_due.then_some(Step::Apply(KubernetesEffect::ReadParameters))
 }
 
 fn revoke_unusable_key(intact: &Intact<'_>) -> Option<Step> {

@@ -24,6 +24,7 @@ mod maintain;
 mod observed;
 mod operation;
 mod order;
+mod parameters;
 mod protection;
 mod recorded;
 mod report;
@@ -51,7 +52,7 @@ pub(crate) use failure::{Attempted, ErrorClass, Failure};
 pub(crate) use identity::first_bytes;
 pub use identity::{Identity, Sequence};
 pub(crate) use inheritance::{Heir, Inheritance};
-pub(crate) use inputs::Inputs;
+pub(crate) use inputs::{Inputs, ParametersDigest};
 pub(crate) use inventory::{Findings, Inventory, MarkedKey, Orphan};
 pub(crate) use lifetime::{CredentialEnd, Expiry, ExpirySource, Lifetime};
 pub(crate) use limits::{Allowance, RequestedKey, SeatRank, SpaceLimit, is_within_limit};
@@ -95,7 +96,10 @@ pub(crate) fn decide(observed: &Observed) -> Step {
         (step, _) => step,
     };
     match step {
-        Step::Wait(wait) => Step::Wait(Wait { not_after: restart::next(observed), ..wait }),
+        Step::Wait(wait) => {
+            let not_after = restart::next(observed).into_iter().chain(parameters::next_look(observed)).min();
+            Step::Wait(Wait { not_after, ..wait })
+        }
         step => step,
     }
 }

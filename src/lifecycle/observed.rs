@@ -46,6 +46,8 @@ pub struct Observed {
     pub other_writers: Option<String>,
     /// Other ServiceKeys that name one of the same workloads and have a restart before them, while this one has, too.
     pub companions: BTreeMap<Uuid, Companion>,
+    /// When this process last read the content of `parametersFrom`.
+    pub parameters_seen_at: Option<Timestamp>,
     /// The published `Ready` condition, if it is about the current spec.
     pub published: Option<PublishedReady>,
     pub now: Timestamp,
@@ -145,6 +147,8 @@ pub struct Desired {
     pub suspended: bool,
     /// Digest of the fields that a remote key is created from. If it changes, another key is created.
     pub inputs: Inputs,
+    /// Whether another content of `parametersFrom` requires another key.
+    pub follows_parameters: bool,
     pub rotation: RotationPolicy,
     /// When scheduled rotations begin.
     pub windows: Windows,

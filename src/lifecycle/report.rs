@@ -205,7 +205,7 @@ fn rotation_pending(observed: &Observed, next: Sequence) -> Problem {
 
 /// Whether the user requested another key than this one, with a changed field or with the annotation.
 fn is_outdated(observed: &Observed, key: &KeyRecord) -> bool {
-    observed.desired.inputs != key.inputs
+    observed.desired.inputs.has_other_fields_than(&key.inputs)
 }
 
 /// Like [`settled`], with a problem that blocks a rotation or a revocation.

@@ -383,7 +383,7 @@ pub(super) fn are_hidden(observed: &Observed, key: &KeyRecord) -> bool {
 /// Whether the request that created the key can be sent again without creating another one. The operator must derive
 /// the key's id, and the fields that the key is created from must be unchanged.
 fn can_be_repeated(observed: &Observed, key: &KeyRecord) -> bool {
-    !observed.marks_keys && key.inputs == observed.desired.inputs
+    !observed.marks_keys && observed.desired.inputs.is_fulfilled_by(&key.inputs)
 }
 
 /// Whether the operator still has to find out if the existing Secret can be written. It may be immutable, or have

@@ -50,8 +50,8 @@ pub(super) fn is_urgent(observed: &Observed, key: &KeyRecord) -> bool {
     !observed.desired.windows.is_open(observed.now) && urgent.any(|urgent| urgent <= observed.now)
 }
 
-/// The times at which the key is due to be replaced: the age limit, the time that the remote side requires, and some
-/// time before it expires. If the last rotation returned the same credentials, the next one would as well, unless they
+/// The times at which the key is due to be replaced: the age limit, the time that the remote side requires, some time
+/// before it expires, and now if its parameters have changed. If the last rotation returned the same credentials, the next one would as well, unless they
 /// have expired.
 fn due_times(observed: &Observed, key: &KeyRecord) -> impl Iterator<Item = DueTime> {
     let Desired { rotation, windows, .. } = &observed.desired;
@@ -65,7 +65,7 @@ fn due_times(observed: &Observed, key: &KeyRecord) -> impl Iterator<Item = DueTi
             by_expiry(rotation, key, has_windows),
         ]
     };
-    times.into_iter().flatten()
+    times.into_iter().chain([by_parameters(observed, key)]).flatten()
 }
 
 /// The age limit, or somewhat earlier. Each key has its own part of the spread, so that keys that were created together
@@ -76,6 +76,12 @@ fn by_age(rotation: &RotationPolicy, owner: Uuid, key: &KeyRecord) -> Option<Due
     let earlier = Identity { owner, sequence: key.sequence }.part_of(spread.as_secs());
     let due = key.created_at.checked_add(Duration::from_secs(every.as_secs() - earlier)).ok()?;
     Some(DueTime { due, urgent: None })
+}
+
+/// The content of `parametersFrom` has changed.
+fn by_parameters(observed: &Observed, key: &KeyRecord) -> Option<DueTime> {
+    let has_changed = observed.desired.inputs.has_other_parameters_than(&key.inputs);
+    has_changed.then_some(DueTime { due: key.created_at, urgent: None })
 }
 
 fn at_expiry(key: &KeyRecord) -> Option<DueTime> {
@@ -166,7 +172,8 @@ pub(super) fn is_requested(observed: &Observed, key: &KeyRecord) -> bool {
 pub(super) fn overlap_of(observed: &Observed, replaced: &KeyRecord, next: &KeyRecord) -> Duration {
     let overlap = observed.desired.rotation.overlap;
     let was_due = due_times(observed, replaced).any(|time| time.due <= next.created_at);
-    if was_due || replaced.inputs != next.inputs { overlap } else { overlap.max(UNEXPECTED_OVERLAP) }
+    let is_wanted = was_due || !next.inputs.is_fulfilled_by(&replaced.inputs);
+    if is_wanted { overlap } else { overlap.max(UNEXPECTED_OVERLAP) }
 }
 
 /// The shortest overlap of a key that was replaced without a request.
@@ -175,7 +182,7 @@ const UNEXPECTED_OVERLAP: Duration = HOUR;
 /// Whether the key has to be replaced now.
 #[must_use]
 pub(super) fn is_due(observed: &Observed, key: &KeyRecord) -> bool {
-    observed.desired.inputs != key.inputs
+    observed.desired.inputs.has_other_fields_than(&key.inputs)
         || next_rotation(observed, key).is_some_and(|due| due <= observed.now)
 }
 

@@ -53,6 +53,8 @@ pub enum KubernetesEffect {
     },
     /// Look for pods that may use a replaced key.
     LookForConsumers(KeyChange),
+    /// Read the content of `parametersFrom`, because another content requires another key.
+    ReadParameters,
     /// Write the Secret again, with the operator's entries that it contains.
     RestoreSecret,
     /// Remove the credentials of the key before the current one from the Secret.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{Digest, Entries, RenderError, admission, template};
+use super::{Digest, Entries, ParametersKey, RenderError, admission, template};
 
 /// Everything about the Secret except its credentials: `spec.secret` without the name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +21,9 @@ pub struct Layout {
     /// Whether the Secret stays when its ServiceKey is deleted. Then it has no owner reference, by which
     /// the API server would delete it.
     pub outlives_owner: bool,
+    /// The key of the digests of the ServiceKey's parameters, if it has such digests. It is an annotation of the Secret,
+    /// because those who may read the Secret may read it.
+    pub parameters_key: Option<ParametersKey>,
 }
 
 impl Layout {
@@ -58,7 +61,7 @@ impl Layout {
     /// entries.
     #[must_use]
     pub fn rendering(&self) -> String {
-        let Self { type_, labels: _, annotations: _, template, outlives_owner: _ } = self;
+        let Self { type_, labels: _, annotations: _, template, outlives_owner: _, parameters_key: _ } = self;
         Digest::new("servicekeys.dev/rendering/1").field(type_).pairs(template.iter()).finish()
     }
 
@@ -66,13 +69,18 @@ impl Layout {
     /// layout renders differently in a new release, increase the number at the end of the digest's purpose.
     #[must_use]
     pub fn digest(&self) -> String {
-        let Self { type_, labels, annotations, template, outlives_owner } = self;
+        let Self { type_, labels, annotations, template, outlives_owner, parameters_key } = self;
         let digest = Digest::new("servicekeys.dev/layout/1")
             .field(type_)
             .pairs(labels.iter())
             .pairs(annotations.iter())
             .pairs(template.iter());
-        if *outlives_owner { digest.field("outlives owner") } else { digest }.finish()
+        let digest = if *outlives_owner { digest.field("outlives owner") } else { digest };
+        match parameters_key {
+            Some(key) => digest.field("parameters key").field(key.id()),
+            None => digest,
+        }
+        .finish()
     }
 }
 
@@ -156,8 +164,9 @@ mod tests {
             annotations in any_map(),
             template in any_map(),
             outlives_owner in any::<bool>(),
+            parameters_key in prop::option::of((0..3_u128).prop_map(ParametersKey::of)),
         ) -> Layout {
-            Layout { type_, labels, annotations, template, outlives_owner }
+            Layout { type_, labels, annotations, template, outlives_owner, parameters_key }
         }
     }
 

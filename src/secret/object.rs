@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Entries, Layout, Marks, admission, marks::is_reserved};
+use super::{Entries, Layout, Marks, admission, marks::is_reserved, parameters::PARAMETERS_KEY};
 use crate::api::marks::{MANAGED_BY, MANAGED_BY_LABEL, OWNER_UID_LABEL};
 
 /// The annotation that lists the user's labels and annotations on the Secret. With it, the operator removes
@@ -136,8 +136,11 @@ fn labels(existing: &ObjectMeta, owner: &OwnerReference, layout: &Layout) -> BTr
 fn annotations(existing: &ObjectMeta, layout: &Layout, marks: &Marks) -> BTreeMap<String, String> {
     let mut annotations = existing.annotations.clone().unwrap_or_default();
     let former = former_keys(existing);
-    annotations.retain(|key, _| key != LAYOUT_KEYS && !former.annotations.contains(key));
+    annotations.retain(|key, _| {
+        ![LAYOUT_KEYS, PARAMETERS_KEY].contains(&key.as_str()) && !former.annotations.contains(key)
+    });
     annotations.extend(layout.annotations.clone());
+    annotations.extend(layout.parameters_key.as_ref().map(|key| (PARAMETERS_KEY.to_owned(), key.text())));
     annotations.extend(layout_keys(layout).map(|keys| (LAYOUT_KEYS.to_owned(), keys)));
     marks.write(&mut annotations);
     annotations

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use uuid::Uuid;
 
 use super::{
-    Layout,
+    Layout, ParametersKey,
     object::{LAYOUT_KEYS, layout_keys},
 };
 use crate::api::marks::{FORMER_UID_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, OWNER_UID_LABEL};
@@ -73,6 +73,7 @@ pub(crate) fn intact(meta: &ObjectMeta, owner: &OwnerReference, layout: &Layout)
         && label(meta, OWNER_UID_LABEL) == Some(owner.uid.as_str())
         && contains_all(meta.labels.as_ref(), &layout.labels)
         && contains_all(meta.annotations.as_ref(), &layout.annotations)
+        && ParametersKey::read(meta) == layout.parameters_key
         && meta.annotations.as_ref().and_then(|annotations| annotations.get(LAYOUT_KEYS)) == keys.as_ref()
 }
 

@@ -211,7 +211,14 @@ mod tests {
     fn layout() -> Layout {
         let labels = BTreeMap::from([("team".to_owned(), "data".to_owned())]);
         let (annotations, template) = (BTreeMap::new(), BTreeMap::new());
-        Layout { type_: "Opaque".to_owned(), labels, annotations, template, outlives_owner: false }
+        Layout {
+            type_: "Opaque".to_owned(),
+            labels,
+            annotations,
+            template,
+            outlives_owner: false,
+            parameters_key: None,
+        }
     }
 
     fn entry(manager: &str, fields: Value) -> Value {

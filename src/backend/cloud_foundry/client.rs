@@ -252,7 +252,7 @@ impl CloudFoundry {
             BindingState::DeleteFailed => {
                 failed(ErrorClass::Conflict, format!("the previous key `{name}` could not be deleted"))
             }
-            _ if !marks::is_made_from(&key, &request.inputs) => {
+            _ if !marks::is_made_for(&key, request) => {
                 failed(ErrorClass::Conflict, format!("the key `{name}` exists, created from other fields"))
             }
             BindingState::Created => {

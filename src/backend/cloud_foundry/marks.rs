@@ -90,9 +90,9 @@ pub(super) fn bears(key: &CredentialBinding, identity: Identity) -> bool {
     is_ours(key, identity) && key.metadata.annotations.sequence.is_some()
 }
 
-/// Whether the key was created from these inputs. A key that does not record its inputs counts.
-pub(super) fn is_made_from(key: &CredentialBinding, inputs: &str) -> bool {
-    key.metadata.annotations.inputs.as_ref().is_none_or(|made_from| made_from == inputs)
+/// Whether the key was created from the requested inputs. A key that does not record its inputs counts.
+pub(super) fn is_made_for(key: &CredentialBinding, request: &KeyRequest) -> bool {
+    key.metadata.annotations.inputs.as_ref().is_none_or(|made_from| request.is_fulfilled_by(made_from))
 }
 
 /// Describes the owner of a key to the user of another ServiceKey. It names only a ServiceKey of the same namespace.

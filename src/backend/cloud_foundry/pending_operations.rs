@@ -287,7 +287,7 @@ impl PendingOperations {
         // That key may have been created for the ServiceKey from which this one claims to be restored.
         let CreatedFrom { made, inputs } =
             self.created_from(request.identity).filter(|_| request.restored.is_none())?;
-        inputs.is_none_or(|inputs| inputs == request.inputs).then_some(made)
+        inputs.is_none_or(|inputs| request.is_fulfilled_by(&inputs)).then_some(made)
     }
 
     fn created_from(&self, identity: Identity) -> Option<CreatedFrom> {
@@ -428,7 +428,7 @@ impl PendingOperations {
     /// The key that was created from these fields and is not marked yet.
     pub(super) fn unmarked(&self, request: &KeyRequest) -> Option<String> {
         let Unmarked { guid, inputs, of } = self.entries().get(&request.identity)?.unmarked.clone()?;
-        (of == Claimant::from(request) && inputs == request.inputs).then_some(guid)
+        (of == Claimant::from(request) && request.is_fulfilled_by(&inputs)).then_some(guid)
     }
 
     /// Whether to look up the job now. The first lookup is due after `first`, and the later ones at increasing

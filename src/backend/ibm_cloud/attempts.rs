@@ -125,7 +125,8 @@ impl Attempts {
 
     /// Whether the last attempt, if it is remembered, created the key from other fields.
     pub(super) fn was_made_from_others(&self, request: &KeyRequest) -> bool {
-        self.known.lock().get(&request.identity).is_some_and(|attempt| attempt.inputs != request.inputs)
+        let known = self.known.lock();
+        known.get(&request.identity).is_some_and(|attempt| !request.is_fulfilled_by(&attempt.inputs))
     }
 
     /// Whether the last attempt, if it is remembered, did not show the credentials. Credentials that are shown only

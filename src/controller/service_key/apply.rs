@@ -18,7 +18,7 @@ use super::{
     Worker, consumers,
     local_state::WrittenSecret,
     reconciler::{Reconciler, SecretLookup, Target, written_secret},
-    status, workloads,
+    request, status, workloads,
 };
 use crate::{
     api::{Reason, ServiceKey, marks},
@@ -29,8 +29,8 @@ use crate::{
         finalizer, unread,
     },
     lifecycle::{
-        Answer, Attempted, Claim, Failure, KeyRecord, KubernetesEffect, Observed, Operation, Problem, Report,
-        Sequence,
+        Answer, Attempted, Claim, Failure, KeyRecord, KubernetesEffect, Observed, Operation,
+        ParametersDigest, Problem, Report, Sequence,
     },
     runtime::answers,
     secret::{self, Entries, Imprint, Marks, RenderError},
@@ -60,6 +60,8 @@ pub(super) enum Change {
     WriteConflict,
     /// The API server stored the Secret as it was sent.
     SecretWritten(WrittenSecret),
+    /// The content of `parametersFrom`; `None` if it could not be read.
+    ParametersRead(Option<ParametersDigest>),
     /// The memory budget dropped the credentials in hand in favor of others.
     CredentialsGone,
     /// An answer for the decision that chose the effect.
@@ -91,6 +93,7 @@ pub(super) async fn apply(
         KubernetesEffect::RestartWorkloads { restart, companions } => {
             Ok(vec![Change::Learned(workloads::restart(reconciler, restart, &companions).await)])
         }
+        KubernetesEffect::ReadParameters => Ok(vec![read_parameters(reconciler).await]),
         KubernetesEffect::RestoreSecret => restore_secret(reconciler, observed).await,
         KubernetesEffect::OmitPrevious => omit_previous(reconciler, observed).await,
         KubernetesEffect::DeleteSecret => delete_secret(reconciler).await,
@@ -268,6 +271,22 @@ fn secret_version(reconciler: &Reconciler<'_>) -> Option<String> {
         known.meta.resource_version.filter(|_| known.verified)
     };
     secret.written_version.clone().or_else(recorded).or_else(found)
+}
+
+/// Reads the content of `parametersFrom`. The current key stays if that fails, so an event is enough.
+async fn read_parameters(reconciler: &Reconciler<'_>) -> Change {
+    let read = request::parameters(reconciler).await;
+    Change::ParametersRead(match read {
+        Ok((_, seen)) => seen,
+        Err(Failure { message, .. }) => {
+            let note = format!(
+                "the operator does not notice changes of its content until this is corrected: {message}"
+            );
+            publish_event(reconciler, Reason::ParametersUnusable, &note);
+            tracing::warn!(problem = message, "the content of `spec.parametersFrom` can't be read");
+            None
+        }
+    })
 }
 
 async fn look_up_secret(reconciler: &Reconciler<'_>) -> Result<Change, Error> {

@@ -6,7 +6,7 @@ use kube::Resource;
 
 use super::{
     reconciler::{Reconciler, plan_ids},
-    request,
+    request::{self, WithParameters},
 };
 use crate::{
     api::DeletionPolicy,
@@ -16,8 +16,8 @@ use crate::{
     },
     lifecycle::{
         Answer, Attempted, CredentialEnd, Failure, Found, Identity, Inputs, KeyRecord, LONGEST_OPERATION,
-        Lifetime, Observed, PendingOperation, RemoteEffect, RemoteOperation, Sequence, created_at,
-        full_second,
+        Lifetime, Observed, ParametersDigest, PendingOperation, RemoteEffect, RemoteOperation, Sequence,
+        created_at, full_second,
     },
     runtime::metrics::KeyOperation,
     secret,
@@ -31,11 +31,13 @@ pub(super) struct Executed {
     pub(super) answer: Answer,
     /// The credentials of [`Answer::Issued`], with their key.
     pub(super) credentials: Option<(KeyRecord, Kept<Credentials>)>,
+    /// The digest of the parameters in a request for a new key, if their changes matter.
+    pub(super) parameters: Option<ParametersDigest>,
 }
 
 impl Executed {
     const fn new(operation: KeyOperation, answer: Answer) -> Self {
-        Self { operation, given_up: None, answer, credentials: None }
+        Self { operation, given_up: None, answer, credentials: None, parameters: None }
     }
 }
 
@@ -80,33 +82,35 @@ impl Call<'_> {
     async fn bind(&self, sequence: Sequence, predecessor: Option<Sequence>) -> Executed {
         match request::for_new_key(self.reconciler, self.observed, sequence).await {
             Err(failure) => Executed::new(KeyOperation::Bind, Answer::Failed(failure)),
-            Ok((backend, request)) => {
+            Ok(WithParameters { backend, request, digest }) => {
                 let predecessor = predecessor.map(|sequence| self.reconciler.identity(sequence));
-                match backend.bind(&KeyRequest { predecessor, ..request }).await {
-                    Ok(bound) => self.bound(sequence, bound),
+                let inputs = self.reconciler.inputs().with_parameters(digest.clone());
+                let executed = match backend.bind(&KeyRequest { predecessor, ..request }).await {
+                    Ok(bound) => self.bound(sequence, bound, inputs),
                     Err(error) => Executed::new(KeyOperation::Bind, self.not_bound(sequence, &error)),
-                }
+                };
+                Executed { parameters: digest, ..executed }
             }
         }
     }
 
-    fn bound(&self, sequence: Sequence, bound: Bound) -> Executed {
+    fn bound(&self, sequence: Sequence, bound: Bound, inputs: Inputs) -> Executed {
         match bound {
             Bound::Issued(issued) => {
                 let ends = self.ends(&issued);
-                self.issued(KeyOperation::Bind, sequence, issued, self.reconciler.inputs(), ends)
+                self.issued(KeyOperation::Bind, sequence, issued, inputs, ends)
             }
             Bound::Existing(issued) => {
                 let ends = self.ends(&issued).into_iter().map(|end| end.after_receipt(self.now())).collect();
-                self.issued(KeyOperation::Bind, sequence, issued, self.reconciler.inputs(), ends)
+                self.issued(KeyOperation::Bind, sequence, issued, inputs, ends)
             }
             Bound::Accepted(accepted) => {
-                let answer = self.accepted(RemoteOperation::Bind, sequence, accepted);
+                let answer = self.accepted(RemoteOperation::Bind, sequence, accepted, inputs);
                 Executed::new(KeyOperation::Bind, answer)
             }
             Bound::Repeated(bound) => {
                 let given_up = Answer::GivenUp(sequence, full_second(self.now()));
-                Executed { given_up: Some(given_up), ..self.bound(sequence, *bound) }
+                Executed { given_up: Some(given_up), ..self.bound(sequence, *bound, inputs) }
             }
         }
     }
@@ -157,7 +161,7 @@ impl Call<'_> {
     async fn fetch(&self, sequence: Sequence) -> Executed {
         let answer = match request::with_parameters(self.reconciler, self.observed, sequence).await {
             Err(failure) => Answer::Failed(failure),
-            Ok((backend, request)) => match backend.fetch(&request).await {
+            Ok(WithParameters { backend, request, .. }) => match backend.fetch(&request).await {
                 Ok(Fetched::Found(issued)) => {
                     return self.found(KeyOperation::Fetch, sequence, issued);
                 }
@@ -177,7 +181,7 @@ impl Call<'_> {
     async fn repeat(&self, sequence: Sequence) -> Executed {
         let answer = match request::for_new_key(self.reconciler, self.observed, sequence).await {
             Err(failure) => Answer::Failed(failure),
-            Ok((backend, request)) => match backend.repeat(&request).await {
+            Ok(WithParameters { backend, request, .. }) => match backend.repeat(&request).await {
                 Ok(Fetched::Found(issued)) => {
                     return self.found(KeyOperation::Repeat, sequence, issued);
                 }
@@ -212,7 +216,7 @@ impl Call<'_> {
                     Ok(Unbound::Absent) if self.is_known(sequence) => self.revoked(sequence),
                     Ok(Unbound::Absent) => Answer::Revoked(sequence, self.now()),
                     Ok(Unbound::Accepted(accepted)) => {
-                        self.accepted(RemoteOperation::Unbind, sequence, accepted)
+                        self.accepted(RemoteOperation::Unbind, sequence, accepted, self.reconciler.inputs())
                     }
                     Err(error) => self.not_revoked(sequence, &error),
                 }
@@ -299,7 +303,13 @@ impl Call<'_> {
         }
     }
 
-    fn accepted(&self, operation: RemoteOperation, sequence: Sequence, accepted: Accepted) -> Answer {
+    fn accepted(
+        &self,
+        operation: RemoteOperation,
+        sequence: Sequence,
+        accepted: Accepted,
+        inputs: Inputs,
+    ) -> Answer {
         let Accepted { token, retry_after, longest, first_look } = accepted;
         let since = self.now();
         let longest = longest.map_or(LONGEST_OPERATION, |longest: Duration| longest.min(LONGEST_OPERATION));
@@ -314,7 +324,7 @@ impl Call<'_> {
             first_poll: first_look,
             said: None,
             is_refused: false,
-            inputs: self.reconciler.inputs(),
+            inputs,
         })
     }
 
@@ -396,6 +406,7 @@ impl Call<'_> {
                 given_up: None,
                 answer: Answer::Issued(key.clone()),
                 credentials: Some((key, kept)),
+                parameters: None,
             },
             Err(why) => {
                 let message = format!(

@@ -21,10 +21,10 @@ use crate::{
         watch::resource_version,
     },
     lifecycle::{
-        Claim, Failure, Inputs, KeyRecord, PendingOperation, Problem, RemoteOperation, Requeue, Sequence,
-        Unusable, Wait,
+        Claim, Failure, Inputs, KeyRecord, ParametersDigest, PendingOperation, Problem, RemoteOperation,
+        Requeue, Sequence, Unusable, Wait,
     },
-    secret::Marks,
+    secret::{Marks, ParametersKey},
 };
 
 /// The shortest wait between two polls of an operation.
@@ -66,6 +66,8 @@ pub(crate) struct LocalState {
     pub written: Option<WrittenSecret>,
     /// The last repairs of the Secret.
     pub repairs: Repairs,
+    /// The content of `parametersFrom`, if its changes matter.
+    pub parameters: FollowedParameters,
     /// The last checked generation of the spec, and what is wrong with it.
     pub checked_spec: Option<(i64, Option<Problem>)>,
     /// The last failure, until the next attempt.
@@ -74,6 +76,17 @@ pub(crate) struct LocalState {
     pub finalizer_removed: bool,
     backoff: Backoff,
     polls: Polls,
+}
+
+/// The content of `parametersFrom`, as this process has seen it.
+#[derive(Debug, Default)]
+pub(crate) struct FollowedParameters {
+    /// The key of digests, until the status records a digest that was made with it.
+    pub key: Option<ParametersKey>,
+    /// The digest of the content; `None` if it could not be read.
+    pub seen: Option<ParametersDigest>,
+    /// When this process last tried to read it.
+    pub seen_at: Option<Timestamp>,
 }
 
 /// A failure, and the conditions of the next attempt.

@@ -76,6 +76,7 @@ pub(super) async fn observe(
         repair_from: local.repairs.next(),
         other_writers,
         companions: companions(reconciler, &recorded),
+        parameters_seen_at: local.parameters.seen_at,
         published: status::published_ready(key.status.as_ref(), key.metadata.generation),
         recorded,
         now,
@@ -105,7 +106,7 @@ pub(super) async fn check_spec(
     if let Some(Err(message)) = windows {
         return Ok(Some(Problem { reason: Reason::InvalidSpec, message }));
     }
-    let layout = reconciler.layout();
+    let layout = reconciler.layout_in_spec();
     let templates = &context.shared.shares.templates;
     let known = match context.shared.options.secrets.check(&layout) {
         Err(refused) => Some(Err(refused)),

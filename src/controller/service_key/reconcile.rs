@@ -19,6 +19,7 @@
 //! | `WriteSecret` | credentials are in hand | Kubernetes API | a Secret whose marks show which key it contains |
 //! | `Confirm` | it is unknown whether the key exists, or its id | remote side (read) | nothing |
 //! | `RestartWorkloads` | half a minute after a rotation, if the spec names workloads | Kubernetes API | workloads that restart; the next `RestartWorkloads` changes nothing |
+//! | `ReadParameters` | every ten minutes, if the spec wants another key when the content of `parametersFrom` changes | Kubernetes API (read) | nothing |
 //! | `LookForConsumers` | the overlap is over, and the user wants no key revoked that a pod may use | Kubernetes API (read) | nothing |
 //! | `RestoreSecret` | the entries are right, and other parts of the Secret are not | Kubernetes API | a Secret that is right |
 //! | `OmitPrevious` | the previous key is about to be revoked, or the spec excludes it from the Secret | Kubernetes API | a Secret with the current key alone |
@@ -58,10 +59,11 @@ use crate::{
         unread,
     },
     lifecycle::{
-        Answer, KubernetesEffect, Observed, Operation, Problem, RemoteEffect, Requeue, RunState, Step,
-        Unusable, Wait, decide,
+        Answer, KubernetesEffect, Observed, Operation, ParametersDigest, Problem, RemoteEffect, Requeue,
+        RunState, Step, Unusable, Wait, decide,
     },
     runtime::metrics::{KeyOperation, ReconcileOutcome},
+    secret::ParametersKey,
 };
 
 /// Steps in one reconcile. A rotation with a repair takes about a dozen; more steps than this are a bug in the
@@ -218,6 +220,9 @@ impl Driver<'_> {
         let problem = observe::check_spec(&self.reconciler, &mut self.worker).await?;
         let generation = self.reconciler.key.metadata.generation.unwrap_or_default();
         self.reconciler.local.checked_spec = Some((generation, problem.clone()));
+        if self.reconciler.key.spec.follows_parameters() {
+            self.reconciler.local.parameters.key.get_or_insert_with(ParametersKey::random);
+        }
         let Snapshot { observed, intact } = observe::observe(&self.reconciler, problem).await?;
         let Reconciler { local, secret, .. } = &mut self.reconciler;
         if intact.is_some() {
@@ -429,6 +434,7 @@ impl<'a> Driver<'a> {
                     local.written = Some(written);
                 }
                 Change::CredentialsGone => run.in_hand = None,
+                Change::ParametersRead(seen) => self.see_parameters(seen),
                 Change::Learned(answer) => self.learn_answer(answer),
             }
         }
@@ -436,16 +442,26 @@ impl<'a> Driver<'a> {
 
     /// Counts the answer of the remote side, and updates the state with it.
     fn learn(&mut self, executed: Executed) {
-        let Executed { operation, given_up, answer, credentials } = executed;
+        let Executed { operation, given_up, answer, credentials, parameters } = executed;
         metrics::count_answer(&self.reconciler, operation, &answer);
         let local = &mut self.reconciler.local;
         local.may_have_created |= operation == KeyOperation::Bind && !answer.had_no_effect();
         if credentials.is_some() {
             local.take_in_hand(credentials);
         }
+        if parameters.is_some() {
+            self.see_parameters(parameters);
+        }
         for answer in given_up.into_iter().chain([answer]) {
             self.learn_answer(answer);
         }
+    }
+
+    /// Notes the content of `parametersFrom`.
+    fn see_parameters(&mut self, seen: Option<ParametersDigest>) {
+        let now = self.now();
+        let parameters = &mut self.reconciler.local.parameters;
+        (parameters.seen, parameters.seen_at) = (seen, Some(now));
     }
 
     fn learn_answer(&mut self, answer: Answer) {

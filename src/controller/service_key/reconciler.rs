@@ -31,7 +31,7 @@ use crate::{
     lifecycle::{
         Allowance, Claim, Identity, Inputs, Observed, PlanIds, PlanView, Problem, RunState, Sequence,
     },
-    secret::{self, Digest, Entries, ExpiryParts, Layout, Marks, Ownership},
+    secret::{self, Digest, Entries, ExpiryParts, Layout, Marks, Ownership, ParametersKey},
     wipe::HeldSecret,
 };
 
@@ -129,8 +129,13 @@ pub(super) enum SecretLookup {
 
 /// The desired state.
 impl Reconciler<'_> {
-    /// The layout of the Secret, according to the spec.
+    /// The layout of the Secret.
     pub(super) fn layout(&self) -> Layout {
+        Layout { parameters_key: self.parameters_key(), ..self.layout_in_spec() }
+    }
+
+    /// The layout of the Secret, as far as the spec determines it.
+    pub(super) fn layout_in_spec(&self) -> Layout {
         let secret = &self.key.spec.secret;
         Layout {
             type_: secret.secret_type.clone(),
@@ -138,7 +143,20 @@ impl Reconciler<'_> {
             annotations: secret.annotations.clone(),
             template: secret.template.clone().unwrap_or_default().data,
             outlives_owner: secret.deletion_policy == DeletionPolicy::Retain,
+            parameters_key: None,
         }
+    }
+
+    /// The key of the digests of the parameters, if the user wants another key when they change: that of the recorded
+    /// digest if the Secret has it, and otherwise the one that this process has chosen. Every user who may edit the
+    /// Secret can change the key there.
+    pub(super) fn parameters_key(&self) -> Option<ParametersKey> {
+        if !self.key.spec.follows_parameters() {
+            return None;
+        }
+        let recorded = self.known_inputs().find_map(|inputs| inputs.parameters_key_id().map(str::to_owned));
+        let of_secret = self.existing_secret().and_then(|meta| ParametersKey::read(&meta));
+        of_secret.filter(|key| recorded == Some(key.id())).or_else(|| self.local.parameters.key.clone())
     }
 
     /// The parts of the credentials whose ends limit a key, according to the spec.
@@ -156,10 +174,16 @@ impl Reconciler<'_> {
     pub(super) fn inputs(&self) -> Inputs {
         let request = self.key.annotations().get(marks::ROTATE_ANNOTATION);
         let request = request.map(|value| Digest::new("servicekeys.dev/rotate/1").field(value).finish());
+        let parameters = self.local.parameters.seen.as_ref().filter(|_| self.key.spec.follows_parameters());
+        Inputs::new(self.fields(), parameters.cloned(), request, self.known_inputs())
+    }
+
+    /// The inputs that the status records: those of the key that is being created, and those of the current one.
+    fn known_inputs(&self) -> impl Iterator<Item = Inputs> {
         let status = self.key.status.as_ref();
         let operation = status.and_then(|status| status.operation.as_ref()?.inputs.as_deref());
         let key = status.and_then(|status| Some(status.key.as_ref()?.inputs.as_str()));
-        Inputs::new(self.fields(), request, operation.into_iter().chain(key).map(Inputs::from))
+        operation.into_iter().chain(key).map(Inputs::from)
     }
 
     /// Digest of the fields of the spec that a remote key is created from.

@@ -9,15 +9,19 @@ use std::{
 use futures::FutureExt;
 use k8s_openapi::ByteString;
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 use super::reconciler::{Reconciler, plan_ids};
 use crate::{
-    api::{Adoption as AdoptionPolicy, IbmCloudAccess, ResourceAttribute, WantedRole},
+    api::{Adoption as AdoptionPolicy, IbmCloudAccess, OnChange, ResourceAttribute, WantedRole},
     backend::{
         AccessGrant, AdoptionPermit, Backend, Credentials, ErrorClass, KeyRequest, KeyRole, KnownSecrets,
         Parameters, Restored, ServiceIdAccess, count_values,
     },
-    lifecycle::{Attempted, Failure, Identity, Inputs, KeyRecord, Observed, Operation, Problem, Sequence},
+    lifecycle::{
+        Attempted, Failure, Identity, Inputs, KeyRecord, Observed, Operation, ParametersDigest, Problem,
+        Sequence,
+    },
     runtime::answers::{self, Size},
     wipe::{HeldSecret, SecretValues},
 };
@@ -72,6 +76,14 @@ pub(super) fn about(reconciler: &Reconciler<'_>, observed: &Observed, identity: 
     }
 }
 
+/// A request about a key with the parameters that create it, and their digest.
+pub(super) struct WithParameters {
+    pub(super) backend: Arc<Backend>,
+    pub(super) request: KeyRequest,
+    /// The digest of the content of `parametersFrom`, if its changes matter.
+    pub(super) digest: Option<ParametersDigest>,
+}
+
 /// A request about a key with the parameters that create it.
 ///
 /// # Errors
@@ -80,13 +92,15 @@ pub(super) async fn with_parameters(
     reconciler: &Reconciler<'_>,
     observed: &Observed,
     sequence: Sequence,
-) -> Result<(Arc<Backend>, KeyRequest), Failure> {
-    let parameters = parameters(reconciler).await?;
+) -> Result<WithParameters, Failure> {
+    let (parameters, digest) = parameters(reconciler).await?;
     let request = about_key(reconciler, observed, sequence);
-    Ok((
-        backend(reconciler)?,
-        KeyRequest { parameters, inputs: reconciler.inputs().to_string(), cleans_up: false, ..request },
-    ))
+    let inputs = reconciler.inputs().with_parameters(digest.clone()).to_string();
+    Ok(WithParameters {
+        backend: backend(reconciler)?,
+        request: KeyRequest { parameters, inputs, cleans_up: false, ..request },
+        digest,
+    })
 }
 
 /// A request for a new key. The provider's limits on parameters apply to their values, which are known only now.
@@ -97,11 +111,11 @@ pub(super) async fn for_new_key(
     reconciler: &Reconciler<'_>,
     observed: &Observed,
     sequence: Sequence,
-) -> Result<(Arc<Backend>, KeyRequest), Failure> {
-    let (backend, request) = with_parameters(reconciler, observed, sequence).await?;
+) -> Result<WithParameters, Failure> {
+    let complete = with_parameters(reconciler, observed, sequence).await?;
     let namespace = &reconciler.target.namespace;
-    match reconciler.allowance().refusal_of_parameters(namespace, request.parameters.expose()) {
-        None => Ok((backend, request)),
+    match reconciler.allowance().refusal_of_parameters(namespace, complete.request.parameters.expose()) {
+        None => Ok(complete),
         Some(Problem { message, .. }) => Err(Failure {
             attempted: Attempted::Permission,
             class: ErrorClass::Rejected,
@@ -214,8 +228,14 @@ fn known_secrets(reconciler: &Reconciler<'_>) -> KnownSecrets {
     })
 }
 
-/// The parameters of the spec, overridden by those of each Secret that it names.
-async fn parameters(reconciler: &Reconciler<'_>) -> Result<Parameters, Failure> {
+/// The parameters of the spec, overridden by those of each Secret that it names, and the digest of those whose changes
+/// matter.
+///
+/// # Errors
+/// A Secret can't be read, an entry is missing or contains no JSON object, or the content is too large.
+pub(super) async fn parameters(
+    reconciler: &Reconciler<'_>,
+) -> Result<(Parameters, Option<ParametersDigest>), Failure> {
     let unusable = |why: String| Failure {
         attempted: Attempted::Parameters,
         class: ErrorClass::Rejected,
@@ -224,6 +244,7 @@ async fn parameters(reconciler: &Reconciler<'_>) -> Result<Parameters, Failure> 
     };
     let mut parameters = Parameters::new(reconciler.key.spec.parameters.clone());
     let mut together = Size::default();
+    let mut followed = Vec::new();
     for source in &reconciler.key.spec.parameters_from {
         let (name, entry) = (&source.secret_key_ref.name, &source.secret_key_ref.key);
         let secret = reconciler
@@ -237,9 +258,16 @@ async fn parameters(reconciler: &Reconciler<'_>) -> Result<Parameters, Failure> 
         if let Some(refusal) = together.refusal_by(&answers::PARAMETERS) {
             return Err(unusable(format!("the content of all entries together {refusal}")));
         }
+        if source.on_change == Some(OnChange::Rotate) {
+            // The members of a map are sorted, so the text is stable. Serializing a map does not fail.
+            let content = Zeroizing::new(serde_json::to_vec(&object).unwrap_or_default());
+            followed.extend([name.as_bytes().to_vec().into(), entry.as_bytes().to_vec().into(), content]);
+        }
         parameters.extend(object);
     }
-    Ok(parameters)
+    let key = reconciler.parameters_key();
+    let digest = key.map(|key| key.digest(followed.iter().map(|part| part.as_slice())));
+    Ok((parameters, digest))
 }
 
 fn transient(message: String) -> Failure {

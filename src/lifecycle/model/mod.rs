@@ -98,6 +98,8 @@ struct ModelProcess {
     stored_finalizer: bool,
     /// Whether a bind of this process may have created a key.
     may_have_created: bool,
+    /// The content of `parametersFrom` that the process read last, and the hour.
+    seen: Option<(u8, i64)>,
 }
 
 impl ModelProcess {
@@ -109,6 +111,7 @@ impl ModelProcess {
             since: hour,
             stored_finalizer: false,
             may_have_created: false,
+            seen: None,
         }
     }
 }
@@ -251,7 +254,8 @@ impl ModelState {
                 retain: object.retain,
                 retains_secret: object.retain,
                 suspended: object.suspended,
-                inputs: object.inputs.to_string().as_str().into(),
+                inputs: self.desired_inputs(object),
+                follows_parameters: self.life == Life::Following,
                 rotation: RotationPolicy {
                     every: self.rotates.then(|| hours(2)),
                     overlap: hours(1),
@@ -286,8 +290,31 @@ impl ModelState {
             repair_from: None,
             other_writers: None,
             companions: BTreeMap::new(),
+            parameters_seen_at: self.process.seen.map(|(_, hour)| at(hour)),
             published: None,
             now: self.now(),
+        }
+    }
+
+    /// The inputs of a key that is created now. With [`Life::Following`] they are the content of `parametersFrom`.
+    fn inputs(&self, inputs: u8) -> Inputs {
+        let text = inputs.to_string();
+        if self.life != Life::Following {
+            return text.as_str().into();
+        }
+        let digest = ParametersDigest { key_id: "k".to_owned(), digest: text };
+        Inputs::new("fields".to_owned(), Some(digest), None, [])
+    }
+
+    /// The inputs that the operator wants, as far as it has read them.
+    fn desired_inputs(&self, object: &Object) -> Inputs {
+        match (self.life, self.process.seen) {
+            (Life::Following, Some((seen, _))) => self.inputs(seen),
+            (Life::Following, None) => {
+                let known = self.recorded.key.as_ref().map(|key| key.inputs.clone());
+                Inputs::new("fields".to_owned(), None, None, known)
+            }
+            _ => self.inputs(object.inputs),
         }
     }
 
@@ -312,7 +339,7 @@ impl ModelState {
             created_by: None,
             lifetime: Lifetime::default(),
             late_until: None,
-            inputs: inputs.to_string().as_str().into(),
+            inputs: self.inputs(inputs),
             plan_ids: None,
             same_credentials: false,
         }
@@ -368,6 +395,8 @@ pub(crate) enum Life {
     Restarting,
     /// Like `Rotating`, and the operator revokes a previous key only when no pod uses it.
     Proving,
+    /// The edits change the content of `parametersFrom`, which no watch shows, and the user wants another key then.
+    Following,
     /// Like `Rotating`, but the operator revokes a key before it creates the next one.
     RevokingFirst,
     /// A repeated request returns the key that the first one created.
@@ -432,6 +461,7 @@ pub(super) fn wander() {
         Life::Rotating,
         Life::Restarting,
         Life::Proving,
+        Life::Following,
         Life::RevokingFirst,
         Life::FoundAgain,
         Life::Lost,

@@ -199,6 +199,10 @@ impl ModelState {
                 consumers.problem = (fate == Fate::Refused).then(|| "it failed".to_owned());
                 self.process.run.learn(Answer::Consumers(change, consumers));
             }
+            Step::Apply(KubernetesEffect::ReadParameters) => {
+                self.breaks("content is read that does not matter", self.life != Life::Following);
+                self.process.seen = Some((object.inputs, self.hour));
+            }
             Step::Apply(KubernetesEffect::RestoreSecret) => self.restore_secret(fate),
             Step::Apply(KubernetesEffect::OmitPrevious) => self.omit_previous(fate),
             Step::Apply(KubernetesEffect::ReleaseSecret) => {

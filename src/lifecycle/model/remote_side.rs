@@ -4,6 +4,7 @@ use super::*;
 
 impl ModelState {
     pub(super) fn bind(&mut self, object: &Object, sequence: Sequence, fate: Fate) {
+        self.process.seen = Some((object.inputs, self.hour));
         let existing = self.remote.get(&sequence).copied();
         let lost = || {
             let failure = failure(Attempted::Provision, ErrorClass::OrphanPossible);
@@ -62,7 +63,7 @@ impl ModelState {
             first_poll: std::time::Duration::ZERO,
             said: None,
             is_refused: false,
-            inputs: inputs.to_string().as_str().into(),
+            inputs: self.inputs(inputs),
         })
     }
 

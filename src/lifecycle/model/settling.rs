@@ -93,7 +93,9 @@ impl ModelState {
             Requeue::At(time) | Requeue::PauseEnds(time) => Some(time),
             Requeue::OnChange | Requeue::Poll | Requeue::Retry { .. } => None,
         };
-        if let Some(time) = time.into_iter().chain(rest.not_after).min() {
+        let sees_changes = self.process.seen.is_some_and(|(seen, _)| seen == object.inputs);
+        let not_after = rest.not_after.filter(|_| self.life != Life::Following || !sees_changes);
+        if let Some(time) = time.into_iter().chain(not_after).min() {
             let hour = (time.as_second() + 3599) / 3600;
             self.hour_passes((hour - self.hour).max(0));
             return Ok(false);

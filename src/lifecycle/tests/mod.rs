@@ -62,6 +62,7 @@ pub(crate) fn asking() -> Observed {
             retains_secret: false,
             suspended: false,
             inputs: "now".into(),
+            follows_parameters: false,
             rotation: RotationPolicy {
                 every: None,
                 overlap: Duration::ZERO,
@@ -89,6 +90,7 @@ pub(crate) fn asking() -> Observed {
         repair_from: None,
         other_writers: None,
         companions: BTreeMap::new(),
+        parameters_seen_at: None,
         published: None,
         now: now(),
     }

@@ -228,7 +228,7 @@ fn assert_replaced_without_reading(mut observed: Observed) {
 #[test]
 fn a_requested_rotation_replaces_a_key_without_reading_it() {
     let mut observed = damaged();
-    observed.desired.inputs = Inputs::new("now".to_owned(), Some("again".to_owned()), []);
+    observed.desired.inputs = Inputs::new("now".to_owned(), None, Some("again".to_owned()), []);
     let mut replaces = observed.clone();
     replaces.desired.rotation.revokes_first = true;
     assert_replaced_without_reading(replaces);

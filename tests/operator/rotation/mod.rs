@@ -1,6 +1,7 @@
 //! Rotation: on request, on schedule, and without locking out a consumer.
 
 mod a_consumer_is_never_locked_out;
+mod changed_parameters_require_another_key;
 mod keys_end_with_their_credentials;
 mod keys_stay_for_their_consumers;
 mod previous_credentials_stay_for_the_overlap;

@@ -11,6 +11,7 @@ mod finalizer;
 mod fixtures;
 mod lost_answers;
 mod outages;
+mod parameters;
 mod rehearsal;
 mod remote;
 mod repair;
