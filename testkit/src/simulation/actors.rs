@@ -31,6 +31,9 @@ const NEW_WATCHES: Duration = Duration::from_millis(50);
 /// The Deployment of each tenant.
 const WORKLOAD: &str = "app";
 
+/// The Secret with parameters of each tenant.
+pub const PARAMETERS: &str = "parameters";
+
 /// The namespaces of the tenants.
 pub const TENANTS: [&str; 2] = ["team-a", "team-b"];
 
@@ -41,6 +44,10 @@ pub struct Plan {
     pub keys: Vec<(usize, usize)>,
     /// For each side: whether an administrator offers it to all tenants, or each tenant has its own provider.
     pub is_shared: Vec<bool>,
+    /// For each ServiceKey: whether a replaced key stays while a pod may use it.
+    pub waits_for_pods: Vec<bool>,
+    /// For each ServiceKey: whether another content of its parameters leads to another key.
+    pub follows_parameters: Vec<bool>,
 }
 
 /// The actors of a run.
@@ -66,7 +73,18 @@ impl Actors {
             self.create("/api/v1/namespaces", &json!({"metadata": {"name": namespace}}));
         }
         self.offer_workloads();
+        self.offer_parameters();
         self.offer_providers();
+    }
+
+    /// Creates the Secrets with parameters that are missing.
+    fn offer_parameters(&self) {
+        if self.plan.follows_parameters.contains(&true) {
+            for namespace in TENANTS {
+                let parameters = json!({"metadata": {"name": PARAMETERS}, "stringData": {"json": "{}"}});
+                self.create(&format!("/api/v1/namespaces/{namespace}/secrets"), &parameters);
+            }
+        }
     }
 
     /// Creates the workloads that are missing.
@@ -175,6 +193,12 @@ impl Actors {
                 self.world.clock.jump(*seconds);
                 self.world.checks().jump();
             }
+            Action::ChangeParameters { key, size } => {
+                let (namespace, ..) = self.key(*key);
+                let content = json!({"size": size}).to_string();
+                self.merge(&secret(namespace, PARAMETERS), &json!({"stringData": {"json": content}}));
+            }
+            Action::StartPod { key, late, ahead } => self.start_pod(*key, *late, *ahead),
         }
     }
 
@@ -208,11 +232,14 @@ impl Actors {
             self.world.see_side(number, Author::Other);
         }
         self.offer_workloads();
+        self.offer_parameters();
         self.offer_providers();
         for object in self.world.cluster.objects("servicekeys") {
             let (namespace, name) = checks::place(&object);
             self.remove_guard(&namespace, &name);
-            let rotation = json!({"every": null, "strategy": null, "overlap": "0s"});
+            let rotation = json!({
+                "every": null, "strategy": null, "overlap": "0s", "revokeWhen": null, "maxOverlap": null,
+            });
             let patch = json!({"spec": {"suspend": false, "rotation": rotation}});
             self.merge(&service_key(&namespace, &name), &patch);
             self.follow_advice(&object);
@@ -292,7 +319,7 @@ impl Actors {
         let place = service_key(namespace, &name);
         let (status, mut found) = self.send(Method::GET, &place, None);
         if status == 200 {
-            found["spec"] = self.spec(side, variant);
+            found["spec"] = self.spec(number, side, variant);
             self.send(Method::PUT, &place, Some(&found));
         } else {
             self.create_service_key(number, variant);
@@ -301,11 +328,11 @@ impl Actors {
 
     fn create_service_key(&self, number: usize, variant: u32) {
         let (namespace, name, side) = self.key(number);
-        let key = custom("ServiceKey", json!({"name": name}), self.spec(side, variant));
+        let key = custom("ServiceKey", json!({"name": name}), self.spec(number, side, variant));
         self.create(&format!("{API}/namespaces/{namespace}/servicekeys"), &key);
     }
 
-    fn spec(&self, side: usize, variant: u32) -> Value {
+    fn spec(&self, number: usize, side: usize, variant: u32) -> Value {
         let of = &self.world.sides[side];
         let kind = if self.plan.is_shared[side] { "ClusterKeyProvider" } else { "KeyProvider" };
         let mut spec = json!({
@@ -328,7 +355,57 @@ impl Actors {
         if matches!(variant, 1 | 2 | 3 | 6 | 7) {
             spec["rotation"]["restart"] = json!([{"kind": "Deployment", "name": WORKLOAD}]);
         }
+        let number = number % self.plan.keys.len();
+        if self.plan.follows_parameters[number] {
+            let source = json!({"name": PARAMETERS, "key": "json"});
+            spec["parametersFrom"] = json!([{"secretKeyRef": source, "onChange": "Rotate"}]);
+        }
+        if self.plan.waits_for_pods[number] && variant != 4 {
+            let rotation = &mut spec["rotation"];
+            rotation["revokeWhen"] = json!("ConsumersMoved");
+            rotation["maxOverlap"] = json!("25m");
+            if rotation["overlap"].is_null() {
+                rotation["overlap"] = json!("2m");
+            }
+        }
         spec
+    }
+
+    /// Starts a pod, unless the Secret is missing: a kubelet does not start the container then.
+    fn start_pod(&mut self, number: usize, late: Duration, ahead: Duration) {
+        let (namespace, name, _) = self.key(number);
+        let pods = format!("/api/v1/namespaces/{namespace}/pods");
+        let place = format!("{pods}/{name}");
+        self.send(Method::DELETE, &place, None);
+        let (status, known) = self.send(Method::GET, &secret(namespace, &name), None);
+        if status != 200 {
+            return;
+        }
+        let variables = json!([{"secretRef": {"name": name}}]);
+        self.create(
+            &pods,
+            &json!({
+                "metadata": {"name": name},
+                "spec": {"containers": [{"name": "main", "envFrom": variables}]},
+                "status": {"phase": "Pending"},
+            }),
+        );
+        let pending = self.send(Method::GET, &place, None).1;
+        let actors = self.alike();
+        self.tasks.spawn(async move {
+            sleep(late).await;
+            let mut pod = actors.send(Method::GET, &place, None).1;
+            if pod.pointer("/metadata/uid") != pending.pointer("/metadata/uid") {
+                return;
+            }
+            let started = actors.world.clock.now().saturating_add(ahead).unwrap_or_default();
+            let state = json!({"running": {"startedAt": started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()}});
+            let container = json!({"name": "main", "ready": true, "state": state});
+            pod["status"] = json!({"phase": "Running", "containerStatuses": [container]});
+            if actors.send(Method::PUT, &place, Some(&pod)).0 == 200 {
+                actors.world.checks().start_pod((namespace.to_owned(), name), checks::current_texts(&known));
+            }
+        });
     }
 
     fn write_login(&self, side: usize, right: bool) {
@@ -399,6 +476,7 @@ impl Actors {
         self.tasks.spawn(async move {
             sleep(absent).await;
             actors.create("/api/v1/namespaces", &json!({"metadata": {"name": namespace}}));
+            actors.offer_parameters();
             actors.offer_providers();
         });
     }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
+    actors::PARAMETERS,
     budget::{Budgets, count_within, forget_older, uuids},
     custody::{Custody, Sent},
     logins::Logins,
@@ -96,6 +97,8 @@ pub enum Rule {
     NoNeedlessKey,
     /// A replaced key works until its overlap is over.
     Overlap,
+    /// A replaced key works as long as a pod may use it, up to the longest overlap, if its user wants that.
+    UnderAPod,
     /// After the trouble, no Secret contains a certificate that has ended.
     Expiry,
     /// Workloads restart once for each rotation, half a minute after the Secret contains the key, and nothing else of
@@ -174,6 +177,10 @@ pub struct Checks {
     secrets: BTreeMap<(String, String), [BTreeSet<String>; 2]>,
     /// The Secrets of a backup that the operator has not taken up. Nothing proves that they are its own.
     backups: BTreeSet<(String, String)>,
+    /// The texts of the current key that each running pod read from a Secret, by namespace and name.
+    pods: BTreeMap<(String, String), BTreeSet<String>>,
+    /// The parameters of each namespace, which its ServiceKeys may follow.
+    parameters: BTreeMap<String, Value>,
     /// When another writer last changed each Secret.
     touched: BTreeMap<(String, String), Instant>,
     /// The Secrets whose number another writer changed. Nothing else names the keys of a restored ServiceKey, so it may
@@ -226,14 +233,19 @@ struct KnownServiceKey {
     changed: VecDeque<Instant>,
     /// The fields that a key is created from, when they last changed, and those of each key.
     inputs: Value,
+    follows_parameters: bool,
     edited: Option<Instant>,
     created_from: BTreeMap<u32, Value>,
     /// When each key was created.
     began: BTreeMap<u32, Instant>,
     /// Keys are replaced by age, or somebody else touched a key or the Secret.
     is_disturbed: bool,
+    /// Somebody else touched a key or the Secret.
+    is_touched: bool,
     /// The shortest overlap that the user ever wanted.
     overlap: Option<Duration>,
+    /// The shortest time for which the user ever wanted a key to stay for pods.
+    max_overlap: Option<Duration>,
     /// When the Secret first contained each key.
     stored: BTreeMap<u32, Instant>,
     /// The number of the current key in the status.
@@ -269,6 +281,12 @@ impl KnownServiceKey {
     const fn is_protected(&self) -> bool {
         self.has_finalizer && !self.is_gone
     }
+
+    /// Records that somebody else touched a key or the Secret.
+    const fn disturb(&mut self) {
+        self.is_disturbed = true;
+        self.is_touched = true;
+    }
 }
 
 impl Checks {
@@ -296,6 +314,7 @@ impl Checks {
             "secrets" => self.secret_changed(change, by),
             "leases" => self.lease_changed(change),
             "deployments" if by == Author::Operator => self.workload_changed(change),
+            "pods" if change.after.is_none() => self.pod_ended(change.before),
             _ => {}
         }
         if let Some(shown) = change.after.or(change.before).filter(|_| by == Author::Other) {
@@ -337,6 +356,17 @@ impl Checks {
                     format!("{title} restarts with key {number} of {key}, in the Secret since {stored:?}");
                 self.report(Rule::RestartsOnce, what);
             }
+        }
+    }
+
+    /// Sees a pod that starts with these texts of the current key in its environment.
+    pub fn start_pod(&mut self, place: (String, String), texts: BTreeSet<String>) {
+        self.pods.insert(place, texts);
+    }
+
+    fn pod_ended(&mut self, pod: Option<&Value>) {
+        if let Some(pod) = pod {
+            self.pods.remove(&place(pod));
         }
     }
 
@@ -538,7 +568,13 @@ impl Checks {
         let is_stripped = had_finalizer && !known.has_finalizer && by == Author::Other;
         known.is_released |= is_abandoned || is_stripped;
         let fields = ["/spec/parameters", "/spec/instance", "/spec/providerRef", ROTATE];
-        let inputs = fields.iter().map(|path| after.pointer(path).cloned().unwrap_or_default()).collect();
+        let mut inputs: Vec<_> =
+            fields.iter().map(|path| after.pointer(path).cloned().unwrap_or_default()).collect();
+        known.follows_parameters = after.pointer("/spec/parametersFrom").is_some();
+        if known.follows_parameters {
+            inputs.push(self.parameters.get(&known.namespace).cloned().unwrap_or_default());
+        }
+        let inputs = Value::Array(inputs);
         if known.inputs != inputs {
             (known.inputs, known.edited) = (inputs, change.before.map(|_| Instant::now()));
         }
@@ -546,6 +582,7 @@ impl Checks {
         let current = after.pointer("/status/key/sequence").and_then(Value::as_u64);
         known.current = current.and_then(|current| u32::try_from(current).ok());
         known.overlap = known.overlap.into_iter().chain([overlap(after)]).min();
+        known.max_overlap = known.max_overlap.into_iter().chain([max_overlap(after)]).min();
         let (title, is_deleting) = (known.title(), known.is_deleting);
         if by == Author::Operator
             && let Some(before) = change.before
@@ -587,6 +624,9 @@ impl Checks {
         let Some(shown) = change.after.or(change.before) else { return };
         let place = place(shown);
         let title = format!("{}/{}", place.0, place.1);
+        if place.1 == PARAMETERS {
+            self.parameters_changed(&place.0, change.after);
+        }
         if by == Author::Other {
             self.touched.insert(place.clone(), Instant::now());
             if change.before.zip(change.after).is_some_and(|(before, after)| number(before) != number(after))
@@ -611,7 +651,7 @@ impl Checks {
             if by == Author::Other {
                 let of_place =
                     |known: &&mut KnownServiceKey| (&known.namespace, &known.name) == (&place.0, &place.1);
-                self.service_keys.values_mut().filter(of_place).for_each(|known| known.is_disturbed = true);
+                self.service_keys.values_mut().filter(of_place).for_each(KnownServiceKey::disturb);
             }
             return;
         };
@@ -639,12 +679,41 @@ impl Checks {
         self.secrets.insert(place, [texts, current]);
     }
 
+    /// Sees a change of the Secret that `parametersFrom` of the ServiceKeys in this namespace names.
+    fn parameters_changed(&mut self, namespace: &str, after: Option<&Value>) {
+        let content = after.map(|secret| secret["data"].clone()).unwrap_or_default();
+        self.parameters.insert(namespace.to_owned(), content.clone());
+        let followers = self.service_keys.values_mut().filter(|known| known.follows_parameters);
+        for known in followers.filter(|known| known.namespace == namespace) {
+            if let Some(seen) = known.inputs.as_array_mut().and_then(|inputs| inputs.last_mut())
+                && *seen != content
+            {
+                *seen = content.clone();
+                known.edited = Some(Instant::now());
+            }
+        }
+    }
+
+    /// Whether the current key of a ServiceKey that follows its parameters was created from others.
+    #[must_use]
+    pub fn has_other_parameters(&self, uid: Uuid) -> bool {
+        let Some(known) = self.service_keys.get(&uid).filter(|known| known.follows_parameters) else {
+            return false;
+        };
+        let created_from = known.current.and_then(|current| known.created_from.get(&current));
+        let had = created_from.and_then(Value::as_array).and_then(|inputs| inputs.last());
+        !known.is_touched
+            && had.is_some_and(|had| Some(had) != known.inputs.as_array().and_then(|wanted| wanted.last()))
+    }
+
     /// Sees the keys in a Secret.
     fn see_stored(&mut self, owner: Option<Uuid>, texts: &BTreeSet<String>, by: Author) {
         let Some(uid) = owner else { return };
         let stored: Vec<_> = self.alive_of(uid).filter(|key| texts.contains(&key.secret)).cloned().collect();
         let Some(owner) = self.service_keys.get_mut(&uid) else { return };
-        owner.is_disturbed |= by == Author::Other;
+        if by == Author::Other {
+            owner.disturb();
+        }
         for (_, sequence) in stored.into_iter().filter_map(|key| key.mark) {
             owner.stored.entry(sequence).or_insert_with(Instant::now);
         }
@@ -668,7 +737,7 @@ impl Checks {
                     (Author::Operator, _) => self.key_revoked(key),
                     (Author::Other, Some((uid, _))) => {
                         if let Some(owner) = self.service_keys.get_mut(&uid) {
-                            owner.is_disturbed = true;
+                            owner.disturb();
                         }
                         if !lists {
                             self.robbed.insert(uid);
@@ -788,10 +857,23 @@ impl Checks {
         let only_marks_name_it = heir.is_some() || owner.current.is_none_or(|current| current < sequence);
         let next = owner.stored.get(&(sequence + 1)).filter(|_| owner.stored.contains_key(&sequence));
         let is_early = next.is_some_and(|next| next.elapsed() + ROUNDING < owner.overlap.unwrap_or_default());
+        let stays =
+            next.is_some_and(|next| next.elapsed() + ROUNDING < owner.max_overlap.unwrap_or_default());
+        let has_ended = |key: &SideKey| self.may_have_ended(key);
+        let is_exempt = heir.is_some() || replaces || owner.is_touched || self.alive_of(uid).any(has_ended);
+        let mut pods = self.pods.iter().filter(|((of, _), _)| *of == owner.namespace);
+        let pod = pods.find(|(_, texts)| texts.contains(&key.secret)).map(|((_, pod), _)| pod.clone());
+        let pod = pod.filter(|_| stays && !is_exempt && !self.has_jumped);
         if is_early && !replaces && !owner.is_disturbed && !self.has_jumped {
             self.report(
                 Rule::Overlap,
                 format!("key {sequence} of {title} was revoked before its overlap was over"),
+            );
+        }
+        if let Some(pod) = pod {
+            self.report(
+                Rule::UnderAPod,
+                format!("key {sequence} of {title} was revoked under the pod {pod}"),
             );
         }
         let holder = self
@@ -973,10 +1055,20 @@ fn contains(object: &Value, path: &str, wanted: &str) -> bool {
     list.into_iter().any(|item| item.as_str() == Some(wanted))
 }
 
-/// The overlap of a ServiceKey, which the actors write in minutes.
+/// The overlap of a ServiceKey.
 fn overlap(key: &Value) -> Duration {
-    let Some(overlap) = text(key, "/spec/rotation/overlap") else { return DEFAULT_OVERLAP };
-    let minutes = overlap.strip_suffix('m').and_then(|minutes| minutes.parse().ok());
+    text(key, "/spec/rotation/overlap").map_or(DEFAULT_OVERLAP, minutes)
+}
+
+/// How long a replaced key stays for pods that may use it.
+fn max_overlap(key: &Value) -> Duration {
+    let waits = text(key, "/spec/rotation/revokeWhen") == Some("ConsumersMoved");
+    text(key, "/spec/rotation/maxOverlap").filter(|_| waits).map_or(Duration::ZERO, minutes)
+}
+
+/// A duration, which the actors write in minutes.
+fn minutes(text: &str) -> Duration {
+    let minutes = text.strip_suffix('m').and_then(|minutes| minutes.parse().ok());
     minutes.map_or(Duration::ZERO, |minutes: u64| Duration::from_secs(60 * minutes))
 }
 

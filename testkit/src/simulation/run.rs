@@ -53,6 +53,14 @@ const EDITED: u32 = 50;
 const DECEPTION: u64 = 0x5eed_dece_9710_0000;
 /// Separates the chance of certificates and of late edits from all other chance.
 const CERTIFICATES: u64 = 0x5eed_ce27_0000_0000;
+/// Separates the chance of pods from all other chance.
+const PODS: u64 = 0x5eed_90d5_0000_0000;
+/// Separates the chance of followed parameters from all other chance.
+const PARAMETERS: u64 = 0x5eed_9a2a_0000_0000;
+/// How many of 100 runs have ServiceKeys that follow their parameters.
+const WITH_PARAMETERS: u32 = 30;
+/// How many of 100 runs have pods.
+const WITH_PODS: u32 = 40;
 /// The life of a certificate while the actors are busy. A key is replaced an hour after it was created, for half an hour
 /// before its certificate ends.
 const SHORT_LIFE: Duration = Duration::from_secs(90 * 60);
@@ -115,12 +123,16 @@ async fn simulate(settings: &Settings, crds: &[Value]) -> Result<Outcome, String
     // Chances of their own, so that they change nothing else in a run without them.
     let deception = Chance::of(settings.seed ^ DECEPTION);
     let certificates = Chance::of(settings.seed ^ CERTIFICATES);
+    let pods = Chance::of(settings.seed ^ PODS);
     let life = || certificates.percent(30).then_some(SHORT_LIFE);
     let sides: Vec<_> = sides.into_iter().map(|(kind, name)| (kind, name, life())).collect();
-    let plan = draw_plan(&chance, sides.len());
+    let parameters = Chance::of(settings.seed ^ PARAMETERS);
+    let plan = draw_plan(&chance, &pods, &parameters, sides.len());
     let drawn = script::draw(&chance, &plan, BUSY);
     let is_kept = |number: &usize| settings.only.as_ref().is_none_or(|only| only.contains(number));
     let drawn = drawn.into_iter().chain(script::draw_deceptions(&deception, BUSY));
+    let drawn = drawn.chain(script::draw_pods(&pods, &plan, BUSY));
+    let drawn = drawn.chain(script::draw_parameters(&parameters, &plan, BUSY));
     let mut events: Vec<_> = drawn.enumerate().filter(|(number, _)| is_kept(number)).collect();
     events.sort_by_key(|(_, event)| event.at);
     let replicas = if chance.percent(50) { 1 } else { 2 };
@@ -230,13 +242,17 @@ fn draw_sides(chance: &Chance) -> Vec<(SideKind, &'static str)> {
     drawn
 }
 
-fn draw_plan(chance: &Chance, sides: usize) -> Plan {
+fn draw_plan(chance: &Chance, pods: &Chance, parameters: &Chance, sides: usize) -> Plan {
     let number =
         |end: usize| usize::try_from(chance.below(u32::try_from(end).unwrap_or(1))).unwrap_or_default();
     let count = 1 + number(4);
+    let has_pods = pods.percent(WITH_PODS);
+    let has_parameters = parameters.percent(WITH_PARAMETERS);
     Plan {
         keys: (0..count).map(|_| (number(TENANTS.len()), number(sides))).collect(),
         is_shared: (0..sides).map(|_| chance.percent(50)).collect(),
+        waits_for_pods: (0..count).map(|_| has_pods && pods.percent(70)).collect(),
+        follows_parameters: (0..count).map(|_| has_parameters && parameters.percent(70)).collect(),
     }
 }
 
@@ -364,6 +380,11 @@ fn settled(world: &World) {
         if let Some(end) = ended(world, key).filter(|_| !may_be_forged) {
             let what = format!("{title} is ready, and its certificate ended at {end}");
             world.checks().report(Rule::Expiry, what);
+        }
+        let uid = text(key, "/metadata/uid").and_then(|uid| uid.parse().ok()).unwrap_or_default();
+        if owners(key).len() == 1 && world.checks().has_other_parameters(uid) {
+            let what = format!("{title} is ready, and its key was created from other parameters");
+            world.checks().report(Rule::Settles, what);
         }
         let was_robbed = owners(key).into_iter().any(|uid| {
             let checks = world.checks();

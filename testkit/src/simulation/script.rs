@@ -196,6 +196,22 @@ pub enum Action {
         /// By how many seconds.
         seconds: i64,
     },
+    /// A user changes the content of the Secret that `parametersFrom` names in the namespace of a ServiceKey.
+    ChangeParameters {
+        /// The ServiceKey.
+        key: usize,
+        /// The content.
+        size: u32,
+    },
+    /// A pod starts that reads the Secret of a ServiceKey into its environment. The pod before it ends.
+    StartPod {
+        /// The ServiceKey.
+        key: usize,
+        /// The age of the version of the Secret that the kubelet knows.
+        late: Duration,
+        /// By how much the clock of the node is ahead.
+        ahead: Duration,
+    },
 }
 
 impl fmt::Display for Event {
@@ -203,6 +219,11 @@ impl fmt::Display for Event {
         write!(f, "{:>8.1} s  {:?}", self.at.as_secs_f64(), self.what)
     }
 }
+
+/// How late a kubelet may learn of a new version of a Secret, in milliseconds.
+const LATEST_KUBELET: u32 = 30_000;
+/// How far the clock of a node may be ahead, in milliseconds. Times in the status of a pod are whole seconds.
+const FASTEST_NODE: u32 = 59_000;
 
 /// The variants of a ServiceKey.
 pub const VARIANTS: u32 = 8;
@@ -273,6 +294,35 @@ pub fn draw_deceptions(chance: &Chance, busy: Duration) -> Vec<Event> {
     if chance.percent(20) {
         for _ in 0..chance.within(1..4) {
             let what = Action::ReorderWatches { lasts: chance.seconds(5..600) };
+            events.push(Event { at: chance.seconds(1..busy), what });
+        }
+    }
+    events
+}
+
+/// Draws the starts of the pods that use the ServiceKeys whose keys [wait](Plan::waits_for_pods) for them.
+#[must_use]
+pub fn draw_pods(chance: &Chance, plan: &Plan, busy: Duration) -> Vec<Event> {
+    let busy = u32::try_from(busy.as_secs()).unwrap_or(u32::MAX);
+    let mut events = Vec::new();
+    for key in (0..plan.keys.len()).filter(|key| plan.waits_for_pods[*key]) {
+        for _ in 0..chance.within(1..8) {
+            let (late, ahead) = (chance.millis(0..LATEST_KUBELET), chance.millis(0..FASTEST_NODE));
+            let what = Action::StartPod { key, late, ahead };
+            events.push(Event { at: chance.seconds(60..busy), what });
+        }
+    }
+    events
+}
+
+/// Draws the changes of the parameters that ServiceKeys [follow](Plan::follows_parameters).
+#[must_use]
+pub fn draw_parameters(chance: &Chance, plan: &Plan, busy: Duration) -> Vec<Event> {
+    let busy = u32::try_from(busy.as_secs()).unwrap_or(u32::MAX);
+    let mut events = Vec::new();
+    for key in (0..plan.keys.len()).filter(|key| plan.follows_parameters[*key]) {
+        for _ in 0..chance.within(1..4) {
+            let what = Action::ChangeParameters { key, size: chance.within(1..5) };
             events.push(Event { at: chance.seconds(1..busy), what });
         }
     }

@@ -107,7 +107,12 @@ async fn pass(settings: &YearSettings, mut see: impl FnMut(u32)) -> Result<Year,
     let world = World::new(&chance, &chance.fork(), &definitions, &sides, Journal::begin(false))?;
     world.end_checks();
     let processes = Arc::new(Mutex::new(Vec::new()));
-    let plan = Plan { keys: (0..settings.keys).map(|number| (number, 0)).collect(), is_shared: vec![true] };
+    let plan = Plan {
+        keys: (0..settings.keys).map(|number| (number, 0)).collect(),
+        is_shared: vec![true],
+        waits_for_pods: vec![false; settings.keys],
+        follows_parameters: vec![false; settings.keys],
+    };
     let mut actors = Actors::new(Arc::clone(&world), plan, Arc::clone(&processes));
     actors.set_up();
     let mut tasks = JoinSet::new();

@@ -189,7 +189,7 @@ fn events_expire_an_hour_after_the_last_write() {
 fn requests_that_are_not_modelled_are_refused_and_recorded() {
     let server = server();
     let calls = [
-        Call::new(Method::GET, "/api/v1/pods"),
+        Call::new(Method::GET, "/api/v1/configmaps"),
         Call::new(Method::DELETE, "/api/v1/namespaces/default/secrets"),
         Call::new(Method::GET, "/api/v1/secrets?watch=true&sendInitialEvents=true"),
         Call::new(Method::POST, "/api/v1/namespaces/default/secrets")

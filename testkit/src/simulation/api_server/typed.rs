@@ -66,10 +66,13 @@ pub(super) fn kinds() -> Result<Vec<Kind>, String> {
         "holderIdentity": pointer, "leaseDurationSeconds": int, "acquireTime": time, "renewTime": time,
         "leaseTransitions": int,
     }}});
-    // The server stores a workload as the client sent it. The simulation needs no other part of its rules.
-    let workload = json!({"spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+    // The server stores workloads and pods as the client sent them. The simulation needs no other part of their rules.
+    let any = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let workload = json!({"spec": any});
+    let pod = json!({"spec": any, "status": any});
     Ok(vec![
         built_in("apps", "deployments", "Deployment", Strategy::Workload, &workload)?,
+        built_in("", "pods", "Pod", Strategy::Workload, &pod)?,
         built_in("", "secrets", "Secret", Strategy::Secret, &secret)?,
         built_in("", "namespaces", "Namespace", Strategy::Namespace, &namespace)?,
         built_in("", "resourcequotas", "ResourceQuota", Strategy::Quota, &quota)?,
