@@ -142,7 +142,8 @@ reasons! {
     /// as the message says. To try again unchanged, set the annotation `servicekeys.dev/rotate` to another value.
     CredentialsUnusable,
     /// A Secret or an entry that `spec.parametersFrom` names is missing, or does not contain a JSON object. Create or
-    /// correct it; the operator then resumes automatically.
+    /// correct it; the operator then resumes automatically. An event of this reason alone says that the operator can't
+    /// compare the content (`onChange: Rotate`). The current key stays then.
     ParametersUnusable,
 
     /// No provider of this kind and name exists. Create it, or create the ServiceKey again with another

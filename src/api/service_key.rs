@@ -261,13 +261,13 @@ pub struct ParametersSource {
     /// An entry of a Secret in the ServiceKey's namespace that contains a JSON object.
     pub secret_key_ref: SecretKeyRef,
 
-    /// With `Rotate`, the operator creates the next key when the content of the entry has changed. It compares the
-    /// content every ten minutes. Default: `Ignore`.
+    /// See [`OnChange`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_change: Option<OnChange>,
 }
 
-/// The reaction to a change of the content of an entry.
+/// Whether the operator creates the next key when the content of the entry has changed. With `Rotate`, it compares the
+/// content every ten minutes. Default: `Ignore`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum OnChange {
     /// The present key stays. The next key gets the new content.
@@ -311,9 +311,7 @@ pub struct Rotation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<Duration>,
 
-    /// `OverlapEnds` revokes the previous key at the end of `overlap`. `ConsumersMoved` then looks at the pods of the
-    /// namespace, and revokes the key only when no pod may use it: a pod uses the Secret in its environment or in a
-    /// volume, and started before the rotation. It needs the chart's value `consumers.enabled`. Default: `OverlapEnds`.
+    /// See [`RevokeWhen`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoke_when: Option<RevokeWhen>,
 
@@ -477,7 +475,10 @@ impl Rotation {
     }
 }
 
-/// When the previous key is revoked.
+/// When the previous key is revoked. `OverlapEnds`: at the end of `overlap`. `ConsumersMoved`: then the operator looks at
+/// the pods of the namespace, and revokes the key only when no pod may use it. A pod uses the Secret in its environment
+/// or in a volume, and started before the rotation. This needs the chart's value `consumers.enabled`. Default:
+/// `OverlapEnds`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum RevokeWhen {
     /// At the end of the overlap.

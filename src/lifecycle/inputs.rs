@@ -17,15 +17,15 @@ const KEY_ID: char = '.';
 pub struct Inputs {
     fields: String,
     /// Absent if the user wants no rotation when the content changes, or if it was not read yet.
-    parameters: Option<ParametersDigest>,
+    parameters: Option<Box<ParametersDigest>>,
     request: Option<String>,
 }
 
-/// A keyed digest of the content of `parametersFrom`, and the id of its key. Digests with different keys can't be
-/// compared. Its text is `id.digest`.
+/// A keyed digest of the content of `parametersFrom`, and the id of its key and of the entries. Digests with different
+/// ids can't be compared. Its text is `id.digest`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ParametersDigest {
-    /// The id of the key.
+    /// The id of the key and of the entries.
     pub key_id: String,
     /// The digest.
     pub digest: String,
@@ -33,7 +33,7 @@ pub(crate) struct ParametersDigest {
 
 impl Inputs {
     /// The desired inputs. Without a current request, a known request with the same fields stays, because removing the
-    /// annotation does not request another key. The same applies to parameters that were not read.
+    /// annotation does not request another key. The same applies to parameters that were not read yet.
     #[must_use]
     pub(crate) fn new(
         fields: String,
@@ -44,16 +44,26 @@ impl Inputs {
         let known = known.into_iter().find(|known| known.fields == fields);
         let (known_parameters, known_request) =
             known.map(|known| (known.parameters, known.request)).unwrap_or_default();
-        Self { fields, parameters: parameters.or(known_parameters), request: request.or(known_request) }
+        Self {
+            fields,
+            parameters: parameters.map(Box::new).or(known_parameters),
+            request: request.or(known_request),
+        }
     }
 
     /// The same inputs with these parameters, if they were read.
     #[must_use]
     pub(crate) fn with_parameters(self, parameters: Option<ParametersDigest>) -> Self {
-        Self { parameters: parameters.or(self.parameters), ..self }
+        Self { parameters: parameters.map(Box::new).or(self.parameters), ..self }
     }
 
-    /// The id of the key of the parameters' digest.
+    /// The same inputs without the parameters.
+    #[must_use]
+    pub(crate) fn without_parameters(self) -> Self {
+        Self { parameters: None, ..self }
+    }
+
+    /// The id of the parameters' digest.
     #[must_use]
     pub(crate) fn parameters_key_id(&self) -> Option<&str> {
         self.parameters.as_ref().map(|parameters| parameters.key_id.as_str())
@@ -80,9 +90,9 @@ impl Inputs {
         !self.has_other_fields_than(key) && !self.has_other_parameters_than(key)
     }
 
-    /// Whether a key of these inputs is the wanted one, and its parameters can't be compared with the present ones. Then
-    /// later changes count from the present ones.
-    pub(super) fn lacks_comparable(&self, key: &Self) -> bool {
+    /// Whether a key of these inputs is the wanted one, but its parameters can't be compared with the present ones. Then
+    /// changes count from the present ones on.
+    pub(super) fn is_new_baseline_for(&self, key: &Self) -> bool {
         let has_other_key = self.parameters.is_some() && self.parameters_key_id() != key.parameters_key_id();
         has_other_key && !self.has_other_fields_than(key)
     }
@@ -91,7 +101,7 @@ impl Inputs {
 impl fmt::Display for Inputs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.fields)?;
-        if let Some(ParametersDigest { key_id, digest }) = &self.parameters {
+        if let Some(ParametersDigest { key_id, digest }) = self.parameters.as_deref() {
             write!(f, "{PARAMETERS}{key_id}{KEY_ID}{digest}")?;
         }
         match &self.request {
@@ -114,7 +124,7 @@ impl From<&str> for Inputs {
             Some((fields, parameters))
         });
         let (fields, parameters) =
-            parameters.map_or((rest, None), |(fields, parameters)| (fields, Some(parameters)));
+            parameters.map_or((rest, None), |(fields, parameters)| (fields, Some(Box::new(parameters))));
         Self { fields: fields.to_owned(), parameters, request }
     }
 }
@@ -175,7 +185,7 @@ mod tests {
         #[case] comparable: bool,
     ) {
         let (wanted, key) = (Inputs::from(wanted), Inputs::from(key));
-        assert_eq!((!wanted.is_fulfilled_by(&key), !wanted.lacks_comparable(&key)), (another, comparable));
+        assert_eq!((!wanted.is_fulfilled_by(&key), !wanted.is_new_baseline_for(&key)), (another, comparable));
     }
 
     proptest! {

@@ -34,6 +34,8 @@ decisions! {
     record_restart,
     /// The kubelets know the current key by now, so new pods start with it.
     restart_workloads,
+    /// The user wants another key when the content of `parametersFrom` changes, and it was not read lately.
+    read_parameters,
     /// An attempt failed while the next credentials are in hand. Its backoff ends first.
     wait_for_failed_write,
     /// The remote side may show credentials only once, so the operator stores them before it calls again.
@@ -52,8 +54,6 @@ decisions! {
     read_credentials,
     /// No consumer may find a key in the Secret after it was revoked.
     omit_previous_key,
-    /// The user wants another key when the content of `parametersFrom` changes, and it was not read lately.
-    read_parameters,
     /// The credentials of the next key fit no Secret, so it is of no use.
     revoke_unusable_key,
     /// The current key was missing in a list, or its id at the remote side is not known.
@@ -285,7 +285,7 @@ fn record_current_key(Intact { observed, key }: &Intact<'_>) -> Option<Step> {
         current.name = found.name.clone().or(current.name.take());
     }
     if let Some(current) = &mut recorded.key
-        && observed.desired.inputs.lacks_comparable(&current.inputs)
+        && observed.desired.inputs.is_new_baseline_for(&current.inputs)
     {
         current.inputs = observed.desired.inputs.clone();
     }
@@ -353,8 +353,8 @@ fn omit_previous_key(Intact { observed, key }: &Intact<'_>) -> Option<Step> {
     is_outdated.then(|| omit_previous(observed, key))
 }
 
-fn read_parameters(Intact { observed, .. }: &Intact<'_>) -> Option<Step> {
-    let is_due = parameters::is_look_due(observed) && observed.desired.problem.is_none();
+fn read_parameters(Intact { observed, key }: &Intact<'_>) -> Option<Step> {
+    let is_due = parameters::is_read_due(observed, key) && observed.desired.problem.is_none();
     is_due.then_some(Step::Apply(KubernetesEffect::ReadParameters))
 }
 

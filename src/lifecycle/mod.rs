@@ -62,6 +62,7 @@ pub(crate) use observed::{
 };
 pub(crate) use operation::{LONGEST_OPERATION, Operation, OperationStage, PendingOperation, RemoteOperation};
 pub use order::DecisionList;
+pub(crate) use parameters::ParametersView;
 pub(crate) use protection::{
     LONGEST_UNEXPLAINED_PROTECTION, ProtectedSecret, ProtectionStep, ProtectionView, next_protection_step,
 };
@@ -97,7 +98,7 @@ pub(crate) fn decide(observed: &Observed) -> Step {
     };
     match step {
         Step::Wait(wait) => {
-            let not_after = restart::next(observed).into_iter().chain(parameters::next_look(observed)).min();
+            let not_after = restart::next(observed).into_iter().chain(parameters::next_read(observed)).min();
             Step::Wait(Wait { not_after, ..wait })
         }
         step => step,

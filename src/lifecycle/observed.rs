@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Companion, Inputs, KeyRecord, KubernetesEffect, PlanIds, Recorded, RunState, Sequence, Windows};
+use super::{
+    Companion, Inputs, KeyRecord, KubernetesEffect, ParametersView, PlanIds, Recorded, RunState, Sequence,
+    Windows,
+};
 use crate::api::Reason;
 
 /// The whole input of [`super::decide`].
@@ -46,8 +49,8 @@ pub struct Observed {
     pub other_writers: Option<String>,
     /// Other ServiceKeys that name one of the same workloads and have a restart before them, while this one has, too.
     pub companions: BTreeMap<Uuid, Companion>,
-    /// When this process last read the content of `parametersFrom`.
-    pub parameters_seen_at: Option<Timestamp>,
+    /// The knowledge of this process about the content of `parametersFrom`.
+    pub parameters: ParametersView,
     /// The published `Ready` condition, if it is about the current spec.
     pub published: Option<PublishedReady>,
     pub now: Timestamp,

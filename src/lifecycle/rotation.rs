@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use uuid::Uuid;
 
-use super::{Desired, Expiry, ExpirySource, Identity, KeyRecord, Observed, RotationPolicy};
+use super::{Desired, Expiry, ExpirySource, Identity, KeyRecord, Observed, RotationPolicy, parameters};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -51,8 +51,8 @@ pub(super) fn is_urgent(observed: &Observed, key: &KeyRecord) -> bool {
 }
 
 /// The times at which the key is due to be replaced: the age limit, the time that the remote side requires, some time
-/// before it expires, and now if its parameters have changed. If the last rotation returned the same credentials, the next one would as well, unless they
-/// have expired.
+/// before it expires, and the change of its parameters. If the last rotation returned the same credentials, the next one
+/// would as well, unless they have expired or the parameters have changed.
 fn due_times(observed: &Observed, key: &KeyRecord) -> impl Iterator<Item = DueTime> {
     let Desired { rotation, windows, .. } = &observed.desired;
     let times = if key.same_credentials {
@@ -80,8 +80,7 @@ fn by_age(rotation: &RotationPolicy, owner: Uuid, key: &KeyRecord) -> Option<Due
 
 /// The content of `parametersFrom` has changed.
 fn by_parameters(observed: &Observed, key: &KeyRecord) -> Option<DueTime> {
-    let has_changed = observed.desired.inputs.has_other_parameters_than(&key.inputs);
-    has_changed.then_some(DueTime { due: key.created_at, urgent: None })
+    parameters::changed_at(observed, key).map(|due| DueTime { due, urgent: None })
 }
 
 fn at_expiry(key: &KeyRecord) -> Option<DueTime> {

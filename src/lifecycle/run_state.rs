@@ -75,6 +75,8 @@ pub struct RunState {
     pub unusable: Option<Unusable>,
     /// The restart of workloads that this reconcile attempted, and why that failed for some of them.
     pub restarted: Option<(WorkloadRestart, Option<String>)>,
+    /// Whether this reconcile has read the content of `parametersFrom`; `None` if it did not try.
+    pub parameters_read: Option<bool>,
     /// The pods that may use a replaced key.
     pub consumers: Option<(KeyChange, Consumers)>,
     pub failure: Option<Failure>,

@@ -77,7 +77,7 @@ impl Layout {
             .pairs(template.iter());
         let digest = if *outlives_owner { digest.field("outlives owner") } else { digest };
         match parameters_key {
-            Some(key) => digest.field("parameters key").field(key.id()),
+            Some(key) => digest.field("parameters key").field(key.text()),
             None => digest,
         }
         .finish()

@@ -11,6 +11,7 @@ use kube::{
         ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, TypeMeta,
     },
 };
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -21,7 +22,7 @@ use super::{
     request, status, workloads,
 };
 use crate::{
-    api::{Reason, ServiceKey, marks},
+    api::{OnChange, Reason, ServiceKey, marks},
     backend::ErrorClass,
     controller::{
         as_field_manager,
@@ -33,7 +34,7 @@ use crate::{
         ParametersDigest, Problem, Report, Sequence,
     },
     runtime::answers,
-    secret::{self, Entries, Imprint, Marks, RenderError},
+    secret::{self, Entries, Imprint, Marks, ParametersKey, RenderError},
     wipe::HeldSecret,
 };
 
@@ -60,8 +61,13 @@ pub(super) enum Change {
     WriteConflict,
     /// The API server stored the Secret as it was sent.
     SecretWritten(WrittenSecret),
-    /// The content of `parametersFrom`; `None` if it could not be read.
+    /// The content of `parametersFrom` has this digest.
     ParametersRead(Option<ParametersDigest>),
+    /// The content of `parametersFrom` could not be read.
+    ParametersUnread {
+        /// Whether the API server refused the read, or did not answer.
+        is_unanswered: bool,
+    },
     /// The memory budget dropped the credentials in hand in favor of others.
     CredentialsGone,
     /// An answer for the decision that chose the effect.
@@ -275,18 +281,16 @@ fn secret_version(reconciler: &Reconciler<'_>) -> Option<String> {
 
 /// Reads the content of `parametersFrom`. The current key stays if that fails, so an event is enough.
 async fn read_parameters(reconciler: &Reconciler<'_>) -> Change {
-    let read = request::parameters(reconciler).await;
-    Change::ParametersRead(match read {
-        Ok((_, seen)) => seen,
-        Err(Failure { message, .. }) => {
-            let note = format!(
-                "the operator does not notice changes of its content until this is corrected: {message}"
-            );
-            publish_event(reconciler, Reason::ParametersUnusable, &note);
-            tracing::warn!(problem = message, "the content of `spec.parametersFrom` can't be read");
-            None
-        }
-    })
+    let read = request::parameters(reconciler, |source| source.on_change == Some(OnChange::Rotate)).await;
+    let Failure { attempted, message, .. } = match read {
+        Ok((_, digest)) => return Change::ParametersRead(digest),
+        Err(failure) => failure,
+    };
+    tracing::warn!(problem = message, "the content of `spec.parametersFrom` can't be read");
+    let note = format!("changes of the content are not noticed: {message}");
+    publish_event(reconciler, Reason::ParametersUnusable, &note);
+    let is_unanswered = attempted != Attempted::Parameters;
+    Change::ParametersUnread { is_unanswered }
 }
 
 async fn look_up_secret(reconciler: &Reconciler<'_>) -> Result<Change, Error> {
@@ -497,7 +501,9 @@ async fn send_secret(
     } else {
         bounded("create the Secret", api.create(parameters, secret)).await
     };
-    written.map(HeldSecret::from).map_err(|error| error.hiding(Entries::from_secret(secret).texts()))
+    let key = ParametersKey::read(&secret.metadata).map(|key| SecretString::from(key.text()));
+    let secrets = Entries::from_secret(secret).texts().into_iter().chain(key);
+    written.map(HeldSecret::from).map_err(|error| error.hiding(secrets))
 }
 
 /// The changes that follow from a failed write of the Secret.

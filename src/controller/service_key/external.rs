@@ -31,7 +31,7 @@ pub(super) struct Executed {
     pub(super) answer: Answer,
     /// The credentials of [`Answer::Issued`], with their key.
     pub(super) credentials: Option<(KeyRecord, Kept<Credentials>)>,
-    /// The digest of the parameters in a request for a new key, if their changes matter.
+    /// The digest of the parameters that were read for the request, if their changes matter.
     pub(super) parameters: Option<ParametersDigest>,
 }
 
@@ -161,9 +161,10 @@ impl Call<'_> {
     async fn fetch(&self, sequence: Sequence) -> Executed {
         let answer = match request::with_parameters(self.reconciler, self.observed, sequence).await {
             Err(failure) => Answer::Failed(failure),
-            Ok(WithParameters { backend, request, .. }) => match backend.fetch(&request).await {
+            Ok(WithParameters { backend, request, digest }) => match backend.fetch(&request).await {
                 Ok(Fetched::Found(issued)) => {
-                    return self.found(KeyOperation::Fetch, sequence, issued);
+                    let found = self.found(KeyOperation::Fetch, sequence, issued);
+                    return Executed { parameters: digest, ..found };
                 }
                 Ok(Fetched::Absent) => Answer::Absent(sequence),
                 Ok(Fetched::NotRetrievable) => Answer::Unreadable(sequence),
@@ -181,9 +182,14 @@ impl Call<'_> {
     async fn repeat(&self, sequence: Sequence) -> Executed {
         let answer = match request::for_new_key(self.reconciler, self.observed, sequence).await {
             Err(failure) => Answer::Failed(failure),
-            Ok(WithParameters { backend, request, .. }) => match backend.repeat(&request).await {
+            Ok(WithParameters { backend, request, digest }) => match backend.repeat(&request).await {
                 Ok(Fetched::Found(issued)) => {
-                    return self.found(KeyOperation::Repeat, sequence, issued);
+                    // The remote side may have created the key again.
+                    let inputs = request::recorded_inputs(self.reconciler, self.observed, sequence);
+                    let inputs = inputs.with_parameters(digest.clone());
+                    let ends = self.ends(&issued);
+                    let executed = self.issued(KeyOperation::Repeat, sequence, issued, inputs, ends);
+                    return Executed { parameters: digest, ..executed };
                 }
                 Ok(Fetched::Absent | Fetched::NotRetrievable) => {
                     Answer::Unrepeatable(sequence, full_second(self.now()))

@@ -21,8 +21,8 @@ use crate::{
         watch::resource_version,
     },
     lifecycle::{
-        Claim, Failure, Inputs, KeyRecord, ParametersDigest, PendingOperation, Problem, RemoteOperation,
-        Requeue, Sequence, Unusable, Wait,
+        Claim, Failure, Inputs, KeyRecord, ParametersDigest, ParametersView, PendingOperation, Problem,
+        RemoteOperation, Requeue, Sequence, Unusable, Wait,
     },
     secret::{Marks, ParametersKey},
 };
@@ -66,7 +66,7 @@ pub(crate) struct LocalState {
     pub written: Option<WrittenSecret>,
     /// The last repairs of the Secret.
     pub repairs: Repairs,
-    /// The content of `parametersFrom`, if its changes matter.
+    /// The knowledge about the content of `parametersFrom`, if another content requires another key.
     pub parameters: FollowedParameters,
     /// The last checked generation of the spec, and what is wrong with it.
     pub checked_spec: Option<(i64, Option<Problem>)>,
@@ -78,15 +78,14 @@ pub(crate) struct LocalState {
     polls: Polls,
 }
 
-/// The content of `parametersFrom`, as this process has seen it.
+/// The knowledge about the content of `parametersFrom`.
 #[derive(Debug, Default)]
 pub(crate) struct FollowedParameters {
-    /// The key of digests, until the status records a digest that was made with it.
+    /// The key of digests: that of the Secret, as far as the status confirms it, or a new one.
     pub key: Option<ParametersKey>,
-    /// The digest of the content; `None` if it could not be read.
-    pub seen: Option<ParametersDigest>,
-    /// When this process last tried to read it.
-    pub seen_at: Option<Timestamp>,
+    /// The digest of the content when this process last read it.
+    pub digest: Option<ParametersDigest>,
+    pub view: ParametersView,
 }
 
 /// A failure, and the conditions of the next attempt.

@@ -76,7 +76,7 @@ pub(super) async fn observe(
         repair_from: local.repairs.next(),
         other_writers,
         companions: companions(reconciler, &recorded),
-        parameters_seen_at: local.parameters.seen_at,
+        parameters: local.parameters.view,
         published: status::published_ready(key.status.as_ref(), key.metadata.generation),
         recorded,
         now,

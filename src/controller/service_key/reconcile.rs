@@ -44,7 +44,7 @@ use super::{
     Context, Worker,
     apply::{self, Applied, Change},
     external::{self, Executed},
-    local_state::{Circumstances, LocalState, Occasion},
+    local_state::{Circumstances, FollowedParameters, LocalState, Occasion},
     metrics,
     observe::{self, Snapshot},
     reconciler::{CalledProvider, Reconciler, SecretNotes, Target},
@@ -60,7 +60,7 @@ use crate::{
     },
     lifecycle::{
         Answer, KubernetesEffect, Observed, Operation, ParametersDigest, Problem, RemoteEffect, Requeue,
-        RunState, Step, Unusable, Wait, decide,
+        RunState, Step, Unusable, Wait, decide, full_second,
     },
     runtime::metrics::{KeyOperation, ReconcileOutcome},
     secret::ParametersKey,
@@ -220,9 +220,7 @@ impl Driver<'_> {
         let problem = observe::check_spec(&self.reconciler, &mut self.worker).await?;
         let generation = self.reconciler.key.metadata.generation.unwrap_or_default();
         self.reconciler.local.checked_spec = Some((generation, problem.clone()));
-        if self.reconciler.key.spec.follows_parameters() {
-            self.reconciler.local.parameters.key.get_or_insert_with(ParametersKey::random);
-        }
+        self.choose_parameters_key();
         let Snapshot { observed, intact } = observe::observe(&self.reconciler, problem).await?;
         let Reconciler { local, secret, .. } = &mut self.reconciler;
         if intact.is_some() {
@@ -411,11 +409,17 @@ impl<'a> Driver<'a> {
 
     /// Updates the state with the changes of an effect.
     fn take_in(&mut self, applied: Applied) {
+        let now = self.now();
         for change in applied {
             let Reconciler { key, local, run, secret, .. } = &mut self.reconciler;
             match change {
                 Change::Stored(stored) => {
                     *key = Arc::new(*stored);
+                    let recorded = key.status.as_ref().and_then(|status| status.key.as_ref());
+                    // From now on the status knows more than this process: it may have a newer digest of the parameters.
+                    run.stored.take_if(|stored| {
+                        recorded.is_some_and(|recorded| recorded.sequence == stored.sequence.number())
+                    });
                     local.set_own_write(Arc::clone(key));
                 }
                 Change::Kept(kept) => *key = Arc::new(*kept),
@@ -434,7 +438,12 @@ impl<'a> Driver<'a> {
                     local.written = Some(written);
                 }
                 Change::CredentialsGone => run.in_hand = None,
-                Change::ParametersRead(seen) => self.see_parameters(seen),
+                Change::ParametersRead(digest) => self.learn_parameters(digest),
+                Change::ParametersUnread { is_unanswered } => {
+                    local.parameters.view.read_at = Some(now);
+                    local.parameters.view.is_unanswered = is_unanswered;
+                    run.parameters_read = Some(false);
+                }
                 Change::Learned(answer) => self.learn_answer(answer),
             }
         }
@@ -450,18 +459,36 @@ impl<'a> Driver<'a> {
             local.take_in_hand(credentials);
         }
         if parameters.is_some() {
-            self.see_parameters(parameters);
+            self.learn_parameters(parameters);
         }
         for answer in given_up.into_iter().chain([answer]) {
             self.learn_answer(answer);
         }
     }
 
-    /// Notes the content of `parametersFrom`.
-    fn see_parameters(&mut self, seen: Option<ParametersDigest>) {
+    /// Chooses the key of digests, if digests are needed. The key on the Secret is remembered, so that it survives the
+    /// Secret.
+    fn choose_parameters_key(&mut self) {
+        if !self.reconciler.key.spec.follows_parameters() {
+            self.reconciler.local.parameters = FollowedParameters::default();
+            return;
+        }
+        let confirmed = self.reconciler.confirmed_parameters_key();
+        let known = &mut self.reconciler.local.parameters.key;
+        *known = confirmed.or_else(|| known.take()).or_else(|| Some(ParametersKey::random()));
+    }
+
+    /// Notes the digest of the content of `parametersFrom`.
+    fn learn_parameters(&mut self, digest: Option<ParametersDigest>) {
         let now = self.now();
-        let parameters = &mut self.reconciler.local.parameters;
-        (parameters.seen, parameters.seen_at) = (seen, Some(now));
+        let Reconciler { local, run, .. } = &mut self.reconciler;
+        let FollowedParameters { digest: known, view, .. } = &mut local.parameters;
+        if *known != digest {
+            view.since = Some(full_second(now));
+        }
+        *known = digest;
+        (view.read_at, view.is_unanswered) = (Some(now), false);
+        run.parameters_read = Some(true);
     }
 
     fn learn_answer(&mut self, answer: Answer) {

@@ -20,7 +20,9 @@ use super::{
     status,
 };
 use crate::{
-    api::{CertificateExpiry, DeletionPolicy, ExpiryDetection, PreviousCredentials, ServiceKey, marks},
+    api::{
+        CertificateExpiry, DeletionPolicy, ExpiryDetection, OnChange, PreviousCredentials, ServiceKey, marks,
+    },
     backend::{Backend, BackendKind, InstanceRef, Owner},
     controller::{
         error::Error,
@@ -129,9 +131,13 @@ pub(super) enum SecretLookup {
 
 /// The desired state.
 impl Reconciler<'_> {
-    /// The layout of the Secret.
+    /// The layout of the Secret. The key of digests is written only after the content could be read.
     pub(super) fn layout(&self) -> Layout {
-        Layout { parameters_key: self.parameters_key(), ..self.layout_in_spec() }
+        let of_secret = self.confirmed_parameters_key();
+        let parameters = &self.local.parameters;
+        let new = parameters.key.clone().filter(|_| parameters.digest.is_some());
+        let parameters_key = of_secret.or(new).filter(|_| self.key.spec.follows_parameters());
+        Layout { parameters_key, ..self.layout_in_spec() }
     }
 
     /// The layout of the Secret, as far as the spec determines it.
@@ -147,16 +153,20 @@ impl Reconciler<'_> {
         }
     }
 
-    /// The key of the digests of the parameters, if the user wants another key when they change: that of the recorded
-    /// digest if the Secret has it, and otherwise the one that this process has chosen. Every user who may edit the
+    /// The key of digests on the Secret, if the status has a digest that was made with it. Every user who may edit the
     /// Secret can change the key there.
-    pub(super) fn parameters_key(&self) -> Option<ParametersKey> {
-        if !self.key.spec.follows_parameters() {
-            return None;
-        }
-        let recorded = self.known_inputs().find_map(|inputs| inputs.parameters_key_id().map(str::to_owned));
-        let of_secret = self.existing_secret().and_then(|meta| ParametersKey::read(&meta));
-        of_secret.filter(|key| recorded == Some(key.id())).or_else(|| self.local.parameters.key.clone())
+    pub(super) fn confirmed_parameters_key(&self) -> Option<ParametersKey> {
+        let recorded =
+            self.known_inputs().find_map(|inputs| inputs.parameters_key_id().map(str::to_owned))?;
+        let of_secret = ParametersKey::read(&self.existing_secret()?)?;
+        (of_secret.id(&self.followed_entries()) == recorded).then_some(of_secret)
+    }
+
+    /// The entries of `parametersFrom` whose other content requires another key, by the names of Secret and entry.
+    pub(super) fn followed_entries(&self) -> Vec<(&str, &str)> {
+        let sources = self.key.spec.parameters_from.iter();
+        let followed = sources.filter(|source| source.on_change == Some(OnChange::Rotate));
+        followed.map(|source| (&*source.secret_key_ref.name, &*source.secret_key_ref.key)).collect()
     }
 
     /// The parts of the credentials whose ends limit a key, according to the spec.
@@ -174,8 +184,11 @@ impl Reconciler<'_> {
     pub(super) fn inputs(&self) -> Inputs {
         let request = self.key.annotations().get(marks::ROTATE_ANNOTATION);
         let request = request.map(|value| Digest::new("servicekeys.dev/rotate/1").field(value).finish());
-        let parameters = self.local.parameters.seen.as_ref().filter(|_| self.key.spec.follows_parameters());
-        Inputs::new(self.fields(), parameters.cloned(), request, self.known_inputs())
+        let follows = self.key.spec.follows_parameters();
+        let parameters = self.local.parameters.digest.clone().filter(|_| follows);
+        let known = self.known_inputs();
+        let known = known.map(|known| if follows { known } else { known.without_parameters() });
+        Inputs::new(self.fields(), parameters, request, known)
     }
 
     /// The inputs that the status records: those of the key that is being created, and those of the current one.

@@ -13,7 +13,9 @@ use zeroize::Zeroizing;
 
 use super::reconciler::{Reconciler, plan_ids};
 use crate::{
-    api::{Adoption as AdoptionPolicy, IbmCloudAccess, OnChange, ResourceAttribute, WantedRole},
+    api::{
+        Adoption as AdoptionPolicy, IbmCloudAccess, OnChange, ParametersSource, ResourceAttribute, WantedRole,
+    },
     backend::{
         AccessGrant, AdoptionPermit, Backend, Credentials, ErrorClass, KeyRequest, KeyRole, KnownSecrets,
         Parameters, Restored, ServiceIdAccess, count_values,
@@ -93,7 +95,7 @@ pub(super) async fn with_parameters(
     observed: &Observed,
     sequence: Sequence,
 ) -> Result<WithParameters, Failure> {
-    let (parameters, digest) = parameters(reconciler).await?;
+    let (parameters, digest) = parameters(reconciler, |_| true).await?;
     let request = about_key(reconciler, observed, sequence);
     let inputs = reconciler.inputs().with_parameters(digest.clone()).to_string();
     Ok(WithParameters {
@@ -228,13 +230,14 @@ fn known_secrets(reconciler: &Reconciler<'_>) -> KnownSecrets {
     })
 }
 
-/// The parameters of the spec, overridden by those of each Secret that it names, and the digest of those whose changes
-/// matter.
+/// The parameters of the spec, overridden by those of each source that is read, and the digest of those whose other
+/// content requires another key.
 ///
 /// # Errors
 /// A Secret can't be read, an entry is missing or contains no JSON object, or the content is too large.
 pub(super) async fn parameters(
     reconciler: &Reconciler<'_>,
+    is_read: impl Fn(&ParametersSource) -> bool,
 ) -> Result<(Parameters, Option<ParametersDigest>), Failure> {
     let unusable = |why: String| Failure {
         attempted: Attempted::Parameters,
@@ -245,7 +248,7 @@ pub(super) async fn parameters(
     let mut parameters = Parameters::new(reconciler.key.spec.parameters.clone());
     let mut together = Size::default();
     let mut followed = Vec::new();
-    for source in &reconciler.key.spec.parameters_from {
+    for source in reconciler.key.spec.parameters_from.iter().filter(|source| is_read(source)) {
         let (name, entry) = (&source.secret_key_ref.name, &source.secret_key_ref.key);
         let secret = reconciler
             .secret_reader()
@@ -260,13 +263,13 @@ pub(super) async fn parameters(
         }
         if source.on_change == Some(OnChange::Rotate) {
             // The members of a map are sorted, so the text is stable. Serializing a map does not fail.
-            let content = Zeroizing::new(serde_json::to_vec(&object).unwrap_or_default());
-            followed.extend([name.as_bytes().to_vec().into(), entry.as_bytes().to_vec().into(), content]);
+            followed.push(Zeroizing::new(serde_json::to_vec(&object).unwrap_or_default()));
         }
         parameters.extend(object);
     }
-    let key = reconciler.parameters_key();
-    let digest = key.map(|key| key.digest(followed.iter().map(|part| part.as_slice())));
+    let entries = reconciler.followed_entries();
+    let key = reconciler.local.parameters.key.as_ref().filter(|_| !entries.is_empty());
+    let digest = key.map(|key| key.digest(&entries, followed.iter().map(|content| content.as_slice())));
     Ok((parameters, digest))
 }
 

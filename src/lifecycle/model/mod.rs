@@ -290,7 +290,10 @@ impl ModelState {
             repair_from: None,
             other_writers: None,
             companions: BTreeMap::new(),
-            parameters_seen_at: self.process.seen.map(|(_, hour)| at(hour)),
+            parameters: ParametersView {
+                read_at: self.process.seen.map(|(_, hour)| at(hour)),
+                ..ParametersView::default()
+            },
             published: None,
             now: self.now(),
         }

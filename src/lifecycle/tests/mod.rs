@@ -90,7 +90,7 @@ pub(crate) fn asking() -> Observed {
         repair_from: None,
         other_writers: None,
         companions: BTreeMap::new(),
-        parameters_seen_at: None,
+        parameters: ParametersView::default(),
         published: None,
         now: now(),
     }
