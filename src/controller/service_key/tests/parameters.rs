@@ -91,7 +91,7 @@ async fn a_content_that_does_not_matter_is_not_read() {
 
 /// A user sets the field for a key that exists. Its content may have changed before, which nobody can know.
 #[tokio::test]
-async fn changes_count_from_the_first_look() {
+async fn changes_count_from_the_first_read() {
     let mut scene = scene(following().with_key(1)).await.with_own_secret(1);
     set_content(&mut scene, "{\"size\": 3}");
     scene.expect(read_secret(), works());
@@ -145,7 +145,10 @@ async fn changes_are_noticed_after_the_secret_was_lost(#[case] restarts: bool) {
 /// The user also wants another key for other entries from now on. Their content has not changed.
 #[tokio::test]
 async fn another_list_of_entries_leads_to_no_key() {
-    let entry = |key: &str, on_change: &str| json!({"secretKeyRef": {"name": "parameters", "key": key}, "onChange": on_change});
+    let entry = |key: &str, on_change: &str| {
+        let source = json!({"name": "parameters", "key": key});
+        json!({"secretKeyRef": source, "onChange": on_change})
+    };
     let key = service_key().finalized();
     let key = key.specifying("parametersFrom", json!([entry("json", "Rotate"), entry("more", "Ignore")]));
     let mut scene = scene(key).await;
