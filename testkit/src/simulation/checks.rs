@@ -43,6 +43,8 @@ const MOST_CALLS: usize = 360;
 const IN_FLIGHT: Duration = Duration::from_secs(10);
 /// The longest time for which the operator may not know of a change of a ServiceKey, because watches lag.
 const UNKNOWN: Duration = Duration::from_secs(120);
+/// The time between two reads of the content of parameters.
+const READING: Duration = Duration::from_secs(600);
 /// How much earlier an overlap may end, because times are full seconds.
 const ROUNDING: Duration = Duration::from_secs(3);
 /// The annotation by which a user requests another key, as a path.
@@ -235,6 +237,8 @@ struct KnownServiceKey {
     inputs: Value,
     follows_parameters: bool,
     edited: Option<Instant>,
+    /// When the content of its parameters last changed.
+    parameters_edited: Option<Instant>,
     created_from: BTreeMap<u32, Value>,
     /// When each key was created.
     began: BTreeMap<u32, Instant>,
@@ -276,6 +280,11 @@ impl KnownServiceKey {
             is_edited: self.edited.is_some_and(|edited| edited.elapsed() < UNKNOWN),
             replaces: self.replaces,
         }
+    }
+
+    /// Whether the operator may still act on content of its parameters that the user has undone since.
+    fn has_old_reading(&self) -> bool {
+        self.parameters_edited.is_some_and(|edited| edited.elapsed() < READING + UNKNOWN)
     }
 
     const fn is_protected(&self) -> bool {
@@ -689,7 +698,9 @@ impl Checks {
                 && *seen != content
             {
                 *seen = content.clone();
-                known.edited = Some(Instant::now());
+                let now = Instant::now();
+                known.edited = Some(now);
+                known.parameters_edited = Some(now);
             }
         }
     }
@@ -811,6 +822,7 @@ impl Checks {
         let is_needless = !owner.is_disturbed
             && !is_due
             && !is_edited
+            && !owner.has_old_reading()
             && owner.created_from.get(&(sequence - 1)) == Some(&inputs)
             && !replaces;
         owner.created_from.insert(sequence, if is_edited { Value::Null } else { inputs });
