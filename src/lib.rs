@@ -19,6 +19,12 @@ mod lifecycle;
 mod runtime;
 #[warn(unreachable_pub)]
 mod secret;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "the controller does not verify credentials yet")
+)]
+#[warn(unreachable_pub)]
+mod verify;
 #[warn(unreachable_pub)]
 mod wipe;
 

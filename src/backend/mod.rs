@@ -30,7 +30,7 @@ pub(crate) use error::{BackendError, ErrorClass, FIRST_LOGIN_PAUSE, LOGIN_PAUSE}
 pub use http::{AddressPolicy, AddressRules, ApiServer, Names, Network, Transport, Undelivered};
 pub(crate) use http::{
     Author, CallOutcome, ClientCertificate, HttpConfig, NamedHost, ObservedCall, Observer, RemoteShares,
-    RequestLimits, count_values, without_secrets,
+    RequestLimits, certificates, count_values, find_source, system_roots, without_secrets,
 };
 pub use ibm_cloud::IbmCloudConfig;
 pub(crate) use ibm_cloud::{IbmCloud, IbmCloudLogin, Profile};

@@ -5,7 +5,7 @@
 //! metadata service, which would disclose the node's identity.
 
 use std::{
-    fmt,
+    fmt, io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use url::{Host, Url};
 
 use super::{
-    ApiServer, Author, HttpFailure, HttpFailureKind, Network,
+    ApiServer, Author, HttpFailure, HttpFailureKind, Network, RemoteShares,
     named_host::NamedHost,
     names::{Names, SystemNames},
     path::literal,
@@ -183,6 +183,27 @@ impl AddressPolicy {
         }
     }
 
+    /// Resolves the host, and returns those of its addresses that a network of [`AddressRules::allow`] admits.
+    ///
+    /// # Errors
+    /// If the name is unknown, or no name server answers.
+    pub(crate) async fn allowed_addresses(
+        &self,
+        host: &Host,
+        port: u16,
+        shares: &RemoteShares,
+    ) -> io::Result<Vec<SocketAddr>> {
+        let found = match host {
+            Host::Ipv4(address) => vec![IpAddr::V4(*address)],
+            Host::Ipv6(address) => vec![IpAddr::V6(*address)],
+            Host::Domain(name) if self.rules.api_server.has_name(name) => Vec::new(),
+            Host::Domain(name) => shares.look_up(self.names(), name).await?,
+        };
+        let found = found.into_iter().map(|ip| SocketAddr::new(ip, port));
+        // The policy admits plain http only to the networks of `allow`.
+        Ok(found.filter(|address| self.refusal(*address, true).is_none()).collect())
+    }
+
     fn has(&self, networks: &[Network], address: IpAddr) -> bool {
         networks.iter().any(|network| network.is_for(&self.author) && network.contains_all_of(address))
     }
@@ -209,15 +230,15 @@ impl AddressPolicy {
         let refusal = match literal(url) {
             Some(address) => self.refusal(address, plain_http),
             None if self.rules.api_server.is_called(url) => Some(AddressRefusal::ApiServer),
-            None => (plain_http && !self.allow_is_of_use()).then_some(AddressRefusal::PlainHttp),
+            None => (plain_http && !self.allows_some_address()).then_some(AddressRefusal::PlainHttp),
         };
         refusal.map_or(Ok(()), |refusal| {
             Err(HttpFailure::new(HttpFailureKind::Refused, refusal.words(&shown(&host))))
         })
     }
 
-    /// Whether plain http to any address is admitted.
-    fn allow_is_of_use(&self) -> bool {
+    /// Whether a network of [`AddressRules::allow`] applies to the author.
+    pub(crate) fn allows_some_address(&self) -> bool {
         self.rules.allow.iter().any(|network| network.is_for(&self.author))
     }
 }

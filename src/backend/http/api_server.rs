@@ -54,7 +54,11 @@ impl ApiServer {
 
     /// Whether the host of the URL is one of the API server's names.
     pub(super) fn is_called(&self, url: &Url) -> bool {
-        url.domain().is_some_and(|name| self.names.contains(&normal(name)))
+        url.domain().is_some_and(|name| self.has_name(name))
+    }
+
+    pub(super) fn has_name(&self, name: &str) -> bool {
+        self.names.contains(&normal(name))
     }
 
     /// Whether this is one of the API server's addresses. All ports of its host are refused, except on loopback, where

@@ -72,7 +72,7 @@ pub(super) fn is_cut(error: &reqwest::Error) -> bool {
 
 /// Finds the first error of this type in the chain of sources. It also checks what I/O errors wrap, because they do not
 /// report it as their source.
-fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+pub(crate) fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<T>() {

@@ -36,6 +36,7 @@ mod values;
 pub use address::{AddressPolicy, AddressRules};
 pub use api_server::ApiServer;
 pub(crate) use config::{ClientCertificate, HttpConfig, RequestLimits};
+pub(crate) use error_text::find as find_source;
 pub(crate) use named_host::NamedHost;
 pub use names::Names;
 pub(crate) use network::Author;
@@ -43,6 +44,7 @@ pub use network::Network;
 pub(crate) use observer::{CallOutcome, ObservedCall, Observer};
 pub(crate) use redact::without_secrets;
 pub(crate) use shares::RemoteShares;
+pub(crate) use tls::{certificates, system_roots};
 pub use transport::{Transport, Undelivered};
 pub(crate) use values::count_values;
 

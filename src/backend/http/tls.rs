@@ -60,7 +60,7 @@ fn roots(ca_bundle: Option<&str>) -> Result<Arc<RootCertStore>, BackendError> {
 ///
 /// An image without any roots is not an error here: the handshake fails later, with a message that names
 /// `tls.caBundle`.
-fn system_roots() -> Arc<RootCertStore> {
+pub(crate) fn system_roots() -> Arc<RootCertStore> {
     static LATEST: Mutex<Option<Arc<RootCertStore>>> = Mutex::new(None);
     let system = rustls_native_certs::load_native_certs();
     for error in &system.errors {
@@ -88,9 +88,11 @@ fn identity(
     Ok((chain, key))
 }
 
+/// The certificates in the PEM text.
+///
 /// # Errors
-/// The problem with the text.
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, &'static str> {
+/// The problem with the text, without quoting it.
+pub(crate) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, &'static str> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|_| "contains PEM that can't be parsed")?;
