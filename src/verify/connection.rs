@@ -70,7 +70,7 @@ pub(super) fn server_name(field: &'static str, name: &str) -> Result<ServerName<
         .map_err(|_| Fault::Invalid { field, problem: "has no host name that a certificate can have" })
 }
 
-/// Connects to one of the addresses. Each may take an equal part of the time.
+/// Connects to the first of the addresses that accepts. Each attempt may last an equal part of the deadline.
 pub(super) async fn connect(addresses: &[SocketAddr], deadline: Duration) -> io::Result<BoundedTcp> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     let each = deadline / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);

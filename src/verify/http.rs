@@ -1,4 +1,4 @@
-//! One GET request, of whose answer only the status is read.
+//! One GET request. The probe reads only the status of the answer.
 
 use std::pin::pin;
 
@@ -34,7 +34,6 @@ const RESERVED: [HeaderName; 8] =
     [CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
 /// A request, and the service to send it to.
-#[derive(Debug)]
 pub(super) struct Get {
     pub(super) destination: Destination,
     pub(super) is_encrypted: bool,
@@ -60,7 +59,7 @@ impl Get {
         let host_and_port = &url[Position::BeforeHost..Position::AfterPort];
         let host_and_port =
             HeaderValue::from_str(host_and_port).map_err(|_| invalid("has no usable host"))?;
-        *request.headers_mut() = given(headers)?;
+        *request.headers_mut() = header_map(headers)?;
         let all = request.headers_mut();
         all.insert(HOST, host_and_port);
         all.entry(USER_AGENT).or_insert(AGENT);
@@ -80,7 +79,7 @@ impl Get {
         let mut answer = pin!(sender.send_request(self.request));
         let answer = tokio::select! {
             answer = &mut answer => answer,
-            // The answer, or the reason for its absence, is then known too.
+            // The connection ends after it has delivered the answer or the reason for its absence.
             _ = connection => answer.await,
         };
         Ok(answer.map_err(|error| tls::fault_of(&error))?.status())
@@ -88,7 +87,7 @@ impl Get {
 }
 
 /// Compares the status with those that mean that the credentials are accepted.
-pub(super) fn judge(status: StatusCode, accepted: &[u16]) -> Result<(), Fault> {
+pub(super) fn check_status(status: StatusCode, accepted: &[u16]) -> Result<(), Fault> {
     let is_accepted =
         if accepted.is_empty() { status.is_success() } else { accepted.contains(&status.as_u16()) };
     let code = format!("HTTP status {}", status.as_u16());
@@ -99,9 +98,9 @@ pub(super) fn judge(status: StatusCode, accepted: &[u16]) -> Result<(), Fault> {
     }
 }
 
-fn given(headers: &[(String, SecretString)]) -> Result<HeaderMap, Fault> {
+fn header_map(headers: &[(String, SecretString)]) -> Result<HeaderMap, Fault> {
     let invalid = |problem| Fault::Invalid { field: "headers", problem };
-    let mut given = HeaderMap::new();
+    let mut map = HeaderMap::new();
     for (name, value) in headers {
         let name = HeaderName::try_from(name).map_err(|_| invalid("has an invalid name"))?;
         if RESERVED.contains(&name) {
@@ -110,9 +109,9 @@ fn given(headers: &[(String, SecretString)]) -> Result<HeaderMap, Fault> {
         let mut value =
             HeaderValue::from_str(value.expose_secret()).map_err(|_| invalid("has an invalid value"))?;
         value.set_sensitive(true);
-        given.try_append(name, value).map_err(|_| invalid("has too many entries"))?;
+        map.try_append(name, value).map_err(|_| invalid("has too many entries"))?;
     }
-    Ok(given)
+    Ok(map)
 }
 
 /// The header for the user and the password in the URL, if it has any.

@@ -96,7 +96,7 @@ pub(crate) enum Encryption {
     },
 }
 
-/// Carries out probes. Tests and the simulation replace the [`NetworkProber`].
+/// Runs probes. Tests and the simulation replace the [`NetworkProber`].
 pub(crate) trait Prober: fmt::Debug + Send + Sync {
     /// Whether the administrator admits any network for probes of this namespace.
     fn has_networks(&self, namespace: &str) -> bool;
@@ -104,6 +104,6 @@ pub(crate) trait Prober: fmt::Debug + Send + Sync {
     /// Logs in once, for a ServiceKey in this namespace.
     ///
     /// # Errors
-    /// The reason to believe that the service does not accept the credentials, or that the probe can't tell.
+    /// The service does not accept the credentials, or the probe did not reach it.
     fn probe<'a>(&'a self, namespace: &'a str, probe: &'a Probe) -> BoxFuture<'a, Result<(), ProbeFailure>>;
 }

@@ -3,14 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use rustls::ClientConfig;
 
 use super::{
     Encryption, Probe, ProbeFailure, Prober,
     connection::{self, BoundedTcp, Connection, Destination, MOST_ADDRESSES, connect},
     failure::Fault,
     http::{self, Get},
-    postgres, redis, tls,
+    postgres, redis,
+    tls::{self, TlsClient},
 };
 use crate::{
     backend::{AddressPolicy, AddressRules, Author, Names, Network, RemoteShares},
@@ -81,34 +81,35 @@ impl NetworkProber {
                     Some(name) => connection::server_name("serverName", name)?,
                     None => destination.server_name()?,
                 };
-                let config = tls::client_config(ca_bundle.as_deref(), client_certificate.as_ref())?;
-                let stream = self.open(namespace, &destination).await?;
-                let mut stream = tls::handshake(config, name, stream).await?;
+                let tls = TlsClient::new(name, ca_bundle.as_deref(), client_certificate.as_ref())?;
+                let mut stream = tls.handshake(self.open(namespace, &destination).await?).await?;
                 tls::confirm(&mut stream, self.deadline / SILENCE).await
             }
             Probe::Http { url, headers, statuses, ca_bundle } => {
                 let get = Get::new(url, headers)?;
-                let config =
-                    get.is_encrypted.then(|| tls::client_config(ca_bundle.as_deref(), None)).transpose()?;
-                let stream = self.open(namespace, &get.destination).await?;
-                let stream = encrypt(config, &get.destination, stream).await?;
-                http::judge(get.send(stream).await?, statuses)
+                let tls = if get.is_encrypted {
+                    Some(TlsClient::new(get.destination.server_name()?, ca_bundle.as_deref(), None)?)
+                } else {
+                    None
+                };
+                let stream = encrypt(tls, self.open(namespace, &get.destination).await?).await?;
+                http::check_status(get.send(stream).await?, statuses)
             }
             Probe::Postgres { address, user, password, database, encryption } => {
                 let destination = Destination::parse(address)?;
                 let login = postgres::config(user, password, database)?;
-                let config = encryption.client_config()?;
+                let tls = encryption.client(&destination)?;
                 let mut stream = self.open(namespace, &destination).await?;
-                if config.is_some() {
+                if tls.is_some() {
                     postgres::request_tls(&mut stream).await?;
                 }
-                postgres::log_in(&login, encrypt(config, &destination, stream).await?).await
+                postgres::log_in(&login, encrypt(tls, stream).await?).await
             }
             Probe::Redis { address, user, password, encryption } => {
                 let destination = Destination::parse(address)?;
-                let config = encryption.client_config()?;
-                let stream = self.open(namespace, &destination).await?;
-                redis::log_in(encrypt(config, &destination, stream).await?, user.as_deref(), password).await
+                let tls = encryption.client(&destination)?;
+                let stream = encrypt(tls, self.open(namespace, &destination).await?).await?;
+                redis::log_in(stream, user.as_deref(), password).await
             }
         }
     }
@@ -144,22 +145,20 @@ impl Prober for NetworkProber {
 }
 
 impl Encryption {
-    fn client_config(&self) -> Result<Option<Arc<ClientConfig>>, Fault> {
+    fn client(&self, destination: &Destination) -> Result<Option<TlsClient>, Fault> {
         match self {
             Self::Disabled => Ok(None),
-            Self::Tls { ca_bundle } => tls::client_config(ca_bundle.as_deref(), None).map(Some),
+            Self::Tls { ca_bundle } => {
+                TlsClient::new(destination.server_name()?, ca_bundle.as_deref(), None).map(Some)
+            }
         }
     }
 }
 
-/// Starts TLS if there are settings for it.
-async fn encrypt(
-    config: Option<Arc<ClientConfig>>,
-    destination: &Destination,
-    stream: BoundedTcp,
-) -> Result<Connection, Fault> {
-    match config {
+/// Starts TLS if there is a client for it.
+async fn encrypt(tls: Option<TlsClient>, stream: BoundedTcp) -> Result<Connection, Fault> {
+    match tls {
         None => Ok(Box::new(stream)),
-        Some(config) => Ok(Box::new(tls::handshake(config, destination.server_name()?, stream).await?)),
+        Some(tls) => Ok(Box::new(tls.handshake(stream).await?)),
     }
 }

@@ -12,10 +12,10 @@ use super::{
     tls,
 };
 
-/// The request for TLS, which is sent in plain text before anything else.
+/// The request for TLS. The client sends it in plain text before anything else.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
-/// Asks the server for TLS. The handshake follows on the same connection.
+/// Requests TLS. The handshake follows on the same connection.
 pub(super) async fn request_tls(connection: &mut BoundedTcp) -> Result<(), Fault> {
     let of_connection = |error: io::Error| Fault::of_connection(&error);
     connection.write_all(&SSL_REQUEST).await.map_err(of_connection)?;
@@ -39,7 +39,7 @@ pub(super) fn config(user: &str, password: &SecretString, database: &str) -> Res
     Ok(config)
 }
 
-/// Logs in and runs `SELECT 1`: a connection pooler may accept a login before the server sees it.
+/// Logs in and runs `SELECT 1`. A connection pooler may accept a login before it connects to the server.
 pub(super) async fn log_in(config: &Config, connection: Connection) -> Result<(), Fault> {
     let (client, mut connection) =
         config.connect_raw(connection, NoTls).await.map_err(|error| fault_of(&error))?;

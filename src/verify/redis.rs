@@ -18,7 +18,7 @@ enum Reply {
     Error(String),
 }
 
-/// Logs in, and asks the server for a sign of life.
+/// Sends `AUTH` and `PING`.
 pub(super) async fn log_in(
     connection: Connection,
     user: Option<&str>,

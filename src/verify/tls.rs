@@ -5,7 +5,7 @@ use std::{error::Error, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::
 use rustls::{
     CertificateError, ClientConfig, ProtocolVersion, RootCertStore,
     client::Resumption,
-    pki_types::{PrivateKeyDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -14,33 +14,54 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{connection::BoundedTcp, failure::Fault};
 use crate::backend::{ClientCertificate, certificates, find_source, system_roots};
 
-/// The settings for connections that trust the system's roots and this bundle.
-pub(super) fn client_config(
-    ca_bundle: Option<&str>,
-    client_certificate: Option<&ClientCertificate>,
-) -> Result<Arc<ClientConfig>, Fault> {
-    let crypto = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(crypto)
-        .with_safe_default_protocol_versions()
-        .map_err(|_| Fault::Tls("TLS can't be set up".to_owned()))?
-        .with_root_certificates(roots(ca_bundle)?);
-    let mut config = match client_certificate {
-        None => builder.with_no_client_auth(),
-        Some(ClientCertificate { cert_pem, key_pem }) => {
-            let field = "clientCertificate";
-            let chain = certificates(cert_pem).map_err(|problem| Fault::Invalid { field, problem })?;
-            // Without the parser's message: it may quote a line of the key.
-            let key = PrivateKeyDer::from_pem_slice(key_pem.expose_secret().as_bytes()).map_err(|_| {
-                Fault::Invalid { field: "clientKey", problem: "contains no private key in PEM" }
-            })?;
-            builder.with_client_auth_cert(chain, key).map_err(|_| Fault::Invalid {
-                field: "clientKey",
-                problem: "is not the key of the certificate in `tls.clientCertificate`",
-            })?
-        }
-    };
-    config.resumption = Resumption::disabled();
-    Ok(Arc::new(config))
+/// Connects to one service over TLS, with the system's roots and the bundle of a probe.
+pub(super) struct TlsClient {
+    name: ServerName<'static>,
+    config: Arc<ClientConfig>,
+}
+
+impl TlsClient {
+    /// A client for a service whose certificate has this name.
+    pub(super) fn new(
+        name: ServerName<'static>,
+        ca_bundle: Option<&str>,
+        client_certificate: Option<&ClientCertificate>,
+    ) -> Result<Self, Fault> {
+        let crypto = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(crypto)
+            .with_safe_default_protocol_versions()
+            .map_err(|_| Fault::Tls("TLS can't be set up".to_owned()))?
+            .with_root_certificates(roots(ca_bundle)?);
+        let mut config = match client_certificate {
+            None => builder.with_no_client_auth(),
+            Some(certificate) => {
+                let (chain, key) = identity(certificate)?;
+                builder.with_client_auth_cert(chain, key).map_err(|_| Fault::Invalid {
+                    field: "clientKey",
+                    problem: "is not the key of the certificate in `tls.clientCertificate`",
+                })?
+            }
+        };
+        config.resumption = Resumption::disabled();
+        Ok(Self { name, config: Arc::new(config) })
+    }
+
+    /// Completes the client's part of a handshake.
+    pub(super) async fn handshake(self, stream: BoundedTcp) -> Result<TlsStream<BoundedTcp>, Fault> {
+        let connector = TlsConnector::from(self.config);
+        connector.connect(self.name, stream).await.map_err(|error| fault_of(&error))
+    }
+}
+
+fn identity(
+    certificate: &ClientCertificate,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Fault> {
+    let chain = certificates(&certificate.cert_pem)
+        .map_err(|problem| Fault::Invalid { field: "clientCertificate", problem })?;
+    // Without the parser's message: it may quote a line of the key.
+    let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.expose_secret().as_bytes())
+        .map_err(|_| Fault::Invalid { field: "clientKey", problem: "contains no private key in PEM" })?;
+    Ok((chain, key))
 }
 
 fn roots(ca_bundle: Option<&str>) -> Result<Arc<RootCertStore>, Fault> {
@@ -55,15 +76,6 @@ fn roots(ca_bundle: Option<&str>) -> Result<Arc<RootCertStore>, Fault> {
         }
     }
     Ok(roots)
-}
-
-/// Completes the client's part of a handshake.
-pub(super) async fn handshake(
-    config: Arc<ClientConfig>,
-    name: ServerName<'static>,
-    stream: BoundedTcp,
-) -> Result<TlsStream<BoundedTcp>, Fault> {
-    TlsConnector::from(config).connect(name, stream).await.map_err(|error| fault_of(&error))
 }
 
 /// Waits until the service has accepted the handshake.
