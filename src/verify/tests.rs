@@ -157,10 +157,14 @@ async fn a_large_network_does_not_admit(#[case] host: &str, #[case] is_admitted:
 #[tokio::test]
 async fn a_name_is_resolved_once_and_only_its_admitted_addresses_are_used() {
     let server = silent().await;
-    let probe = tcp(format!("db.example.com:{}", server.address.port()));
-    let (prober, names) = with_names(&["127.0.0.0/8"], &["10.0.0.1", "169.254.169.254", "::1", "127.0.0.1"]);
-    assert_eq!(outcome_of(&prober, &probe).await, Ok(()));
+    let port = server.address.port();
+    let other = std::net::TcpListener::bind(("127.0.0.2", port)).unwrap();
+    other.set_nonblocking(true).unwrap();
+    let (prober, names) =
+        with_names(&["127.0.0.1/32"], &["127.0.0.2", "169.254.169.254", "::1", "127.0.0.1"]);
+    assert_eq!(outcome_of(&prober, &tcp(format!("db.example.com:{port}"))).await, Ok(()));
     assert_eq!(names.lookups.load(Ordering::SeqCst), 1);
+    assert_eq!(other.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
 }
 
 #[tokio::test]
