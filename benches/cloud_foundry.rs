@@ -111,6 +111,7 @@ impl Stage {
             ibm_cloud_settling: servicekey_operator::testing::IbmCloudConfig::SETTLING,
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse().unwrap()]),
             secrets: Restrictions::default(),
+            verify_networks: Vec::new(),
         };
         Operator::new(plane.admin(), options)
     }

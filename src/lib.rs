@@ -19,10 +19,6 @@ mod lifecycle;
 mod runtime;
 #[warn(unreachable_pub)]
 mod secret;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "the controller does not verify credentials yet")
-)]
 #[warn(unreachable_pub)]
 mod verify;
 #[warn(unreachable_pub)]
@@ -45,5 +41,6 @@ pub mod testing {
             start_logging,
         },
         secret::{Entries, Layout, ParametersKey, Restrictions},
+        verify::{Encryption, Probe, ProbeFailure, ProbeFailureClass, Prober},
     };
 }

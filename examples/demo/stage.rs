@@ -158,6 +158,7 @@ impl RunningOperator {
             ibm_cloud_settling: servicekey_operator::testing::IbmCloudConfig::SETTLING,
             addresses: AddressPolicy::admitting(["127.0.0.0/8".parse()?]),
             secrets: Restrictions::default(),
+            verify_networks: Vec::new(),
         };
         let threads = tokio::runtime::Builder::new_multi_thread()
             .thread_name("operator")

@@ -23,13 +23,14 @@ mod lifecycle;
 mod model;
 
 /// Each exploration: its name, the kind of trouble, and the maximum number of faults, crashes, edits and hours.
-const EXPLORATIONS: [(&str, Life, [u8; 4]); 15] = [
+const EXPLORATIONS: [(&str, Life, [u8; 4]); 16] = [
     ("plain", Life::Plain, [2, 1, 2, 1]),
     ("rotating", Life::Rotating, [1, 1, 1, 3]),
     ("rotating-edited-twice", Life::Rotating, [1, 0, 2, 3]),
     ("restarting", Life::Restarting, [1, 1, 1, 3]),
     ("proving", Life::Proving, [1, 1, 0, 4]),
     ("proving-edited", Life::Proving, [1, 0, 1, 3]),
+    ("verifying", Life::Verifying, [1, 1, 1, 3]),
     ("following-parameters", Life::Following, [1, 1, 2, 2]),
     ("revoked-first", Life::RevokingFirst, [1, 1, 1, 3]),
     ("found-again", Life::FoundAgain, [2, 1, 2, 1]),

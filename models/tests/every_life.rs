@@ -17,6 +17,7 @@ fn run(arguments: &[&str]) -> Output {
 #[case::restarting("restarting")]
 #[case::proving("proving")]
 #[case::proving_edited("proving-edited")]
+#[case::verifying("verifying")]
 #[case::following_parameters("following-parameters")]
 #[case::revoked_first("revoked-first")]
 #[case::found_again("found-again")]

@@ -103,6 +103,14 @@ reasons! {
     /// latest. It looks at the pods again at least every ten minutes. Restart these pods, or name their workloads in
     /// `spec.rotation.restart`. If the operator lacks the permission, set the chart's value `consumers.enabled`.
     ConsumersNotMoved,
+    /// The operator has created a key, and checks whether the service accepts its credentials
+    /// (`spec.rotation.verify`). The message repeats the code of the service's last answer. The Secret keeps the current
+    /// key. Wait.
+    Verifying,
+    /// The service did not accept a new key within `spec.rotation.verify.within`, so the operator revokes that key. The
+    /// Secret keeps the current one. The message says when the operator creates another key. Correct the probe in
+    /// `spec.rotation.verify`, or the service. To try again at once, set the annotation `servicekeys.dev/rotate`.
+    VerificationFailed,
     /// The ServiceKey is being deleted, and the operator is revoking its keys. Wait: it stays until the remote side has
     /// confirmed that they are gone.
     Deleting,
@@ -246,7 +254,10 @@ impl Reason {
     /// Whether `Rotating` with this reason means that the rotation proceeds normally.
     #[must_use]
     pub const fn is_progress_of_a_rotation(self) -> bool {
-        matches!(self, Self::Rotating | Self::Overlapping | Self::WaitingForOverlap | Self::Binding)
+        matches!(
+            self,
+            Self::Rotating | Self::Overlapping | Self::WaitingForOverlap | Self::Binding | Self::Verifying
+        )
     }
 }
 

@@ -14,6 +14,7 @@ mod schema;
 mod secret;
 mod service_key;
 mod status;
+mod verification;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -38,6 +39,10 @@ pub use service_key::{
 pub use status::{
     Binding, ExpiryOrigin, ExpiryOriginKind, GoneCause, IgnoredExpiry, KeyGone, KeyStatus, OperationStatus,
     OperationStatusKind, PlanIdsStatus, PreviousKeyStatus, RestartStatus, SecretStatus, ServiceKeyStatus,
+    VerificationStatus,
+};
+pub use verification::{
+    HttpProbe, PostgresProbe, ProbeEncryption, RedisProbe, TcpProbe, TlsProbe, Verification,
 };
 
 /// The definitions of all custom resources, as they are installed. `ServiceKey::crd()` and the like lack the final

@@ -39,6 +39,15 @@ pub(super) fn entry_templates(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// Templates of the headers of a request.
+pub(super) fn headers(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": { "type": "string", "maxLength": 4096 },
+    })
+}
+
 /// A label selector that the API server validates, so that the operator need not.
 pub(super) fn label_selector(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

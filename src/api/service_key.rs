@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     duration::Duration, ibm_access::IbmCloudKey, reference::ProviderRef, reference::SecretKeyRef, rules,
-    schema, secret::SecretSpec, status::ServiceKeyStatus,
+    schema, secret::SecretSpec, status::ServiceKeyStatus, verification::Verification,
 };
 
 /// The desired state: a key for one service instance, with its credentials in one Secret.
@@ -339,6 +339,10 @@ pub struct Rotation {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub windows: Vec<RotationWindow>,
+
+    /// The check of new credentials before the Secret contains them, also of the first ones. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verification>,
 
     /// The workloads that read the credentials only when their pods start, such as from environment variables. The
     /// operator restarts each of them once after each rotation: half a minute after the Secret contains the next key, it

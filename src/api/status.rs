@@ -51,6 +51,10 @@ pub struct ServiceKeyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<RestartStatus>,
 
+    /// The check of a new key that has begun, or has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationStatus>,
+
     /// The operation in progress at the remote side.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<OperationStatus>,
@@ -240,6 +244,37 @@ pub struct RestartStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub problem: Option<String>,
+}
+
+/// The check of a new key, by `spec.rotation.verify`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VerificationStatus {
+    /// The number of the key.
+    #[schemars(range(min = 1))]
+    pub sequence: u32,
+    /// When the first attempt with this probe began.
+    pub since: Time,
+    /// A digest of the probe.
+    #[schemars(length(max = 64))]
+    pub probe: String,
+    /// How many keys of this number the service did not accept in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
+    /// When the operator creates another key. Missing while the check goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Time>,
+    /// Why the service did not accept the last key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub problem: Option<String>,
+    /// Whether the remote side has confirmed that the last key is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<bool>,
+    /// The value of `key.inputs` of the last key that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub inputs: Option<String>,
 }
 
 /// The ids of an offering and a plan in the catalog of an Open Service Broker.

@@ -140,6 +140,13 @@ pub(super) struct Run {
     #[arg(long = "deny-cidr", env = "DENY_CIDR", value_name = "CIDR", value_delimiter = ',')]
     deny_cidr: Vec<Network>,
 
+    /// Verify new credentials of ServiceKeys at services with these addresses; may be repeated
+    ///
+    /// `spec.rotation.verify` of a ServiceKey connects to the service before the credentials are published. Without this
+    /// flag, the operator refuses such ServiceKeys. `namespace/billing=10.0.0.0/8` applies only to the ServiceKeys there.
+    #[arg(long = "verify-cidr", env = "VERIFY_CIDR", value_name = "CIDR", value_delimiter = ',')]
+    verify_cidr: Vec<Network>,
+
     /// Refuse private addresses to KeyProviders, except those that --allow-cidr or --allow-https-cidr allow
     #[arg(long, env = "DENY_PRIVATE_FOR_KEY_PROVIDERS")]
     deny_private_for_key_providers: bool,
@@ -262,6 +269,7 @@ impl Run {
                 types: Admitted::new(self.secret_types, self.denied_secret_types),
                 metadata: Admitted::new(self.secret_metadata, self.denied_secret_metadata),
             },
+            verify_networks: self.verify_cidr,
         };
         tracing::info!(version = env!("CARGO_PKG_VERSION"), ?options, "starting the operator");
         let clock = Clock::default();

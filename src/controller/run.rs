@@ -22,10 +22,11 @@ use super::{
 };
 use crate::{
     api::{ClusterKeyProvider, KeyProvider},
-    backend::{AddressPolicy, Transport},
+    backend::{AddressPolicy, Network, Transport},
     clock::Clock,
     runtime::{Leadership, Metrics},
     secret::Restrictions,
+    verify::{NetworkProber, Prober},
 };
 
 /// Settings of the operator.
@@ -48,6 +49,8 @@ pub struct Options {
     pub ibm_cloud_settling: Duration,
     /// The types, labels and annotations that Secrets may have.
     pub secrets: Restrictions,
+    /// The networks of the services at which new credentials are verified.
+    pub verify_networks: Vec<Network>,
 }
 
 /// The operator.
@@ -56,6 +59,7 @@ pub struct Operator {
     options: Arc<Options>,
     clock: Clock,
     transport: Option<Arc<dyn Transport>>,
+    prober: Option<Arc<dyn Prober>>,
     templates: Templates,
     metrics: Metrics,
     leadership: Leadership,
@@ -71,6 +75,7 @@ impl Operator {
             options: Arc::new(options),
             clock: Clock::default(),
             transport: None,
+            prober: None,
             templates: Templates::default(),
             metrics: Metrics::default(),
             leadership: Leadership::sole(),
@@ -88,6 +93,12 @@ impl Operator {
     #[must_use]
     pub fn with_transport(self, transport: Arc<dyn Transport>) -> Self {
         Self { transport: Some(transport), ..self }
+    }
+
+    /// Verifies credentials by this prober instead of by connections.
+    #[must_use]
+    pub fn with_prober(self, prober: Arc<dyn Prober>) -> Self {
+        Self { prober: Some(prober), ..self }
     }
 
     /// Renders templates on the thread of the operator, and not on threads of their own. A slow template then delays
@@ -119,7 +130,9 @@ impl Operator {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         let mut work: Vec<BoxStream<'static, ()>> = vec![self.metrics.heartbeat().ticks().boxed()];
         let mut relabelled = stream::empty().boxed();
+        let shares = Shares { templates: self.templates.clone(), ..Shares::default() };
         let mut shared = Shared {
+            prober: self.prober(&shares),
             client: self.client.clone(),
             options: Arc::clone(&self.options),
             providers: Arc::default(),
@@ -132,7 +145,7 @@ impl Operator {
             transport: self.transport.clone(),
             metrics: self.metrics.clone(),
             leadership: self.leadership.clone(),
-            shares: Shares { templates: self.templates.clone(), ..Shares::default() },
+            shares,
             answer_memory: AnswerMemory::default(),
             tables: self.tables.clone(),
         };
@@ -162,6 +175,15 @@ impl Operator {
             () = shutdown => {}
             () = work => {}
         }
+    }
+
+    fn prober(&self, shares: &Shares) -> Arc<dyn Prober> {
+        self.prober.clone().unwrap_or_else(|| {
+            let Options { verify_networks, addresses, .. } = &*self.options;
+            let prober =
+                NetworkProber::new(verify_networks.clone(), addresses.rules(), shares.remote.clone());
+            Arc::new(prober.with_names(addresses.names()))
+        })
     }
 
     fn scopes(&self) -> Vec<Scope> {

@@ -20,6 +20,7 @@ use crate::{
     clock::Clock,
     fair::FairSemaphore,
     runtime::{Leadership, Metrics},
+    verify::Prober,
 };
 
 /// Providers whose Secrets are read at the same time.
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     pub clock: Clock,
     /// Delivers calls to remote sides instead of HTTP clients.
     pub transport: Option<Arc<dyn Transport>>,
+    /// Checks whether services accept new credentials.
+    pub prober: Arc<dyn Prober>,
     pub metrics: Metrics,
     pub leadership: Leadership,
     pub answer_memory: AnswerMemory,

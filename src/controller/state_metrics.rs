@@ -95,6 +95,7 @@ fn fails_to_rotate(status: &ServiceKeyStatus) -> bool {
         Reason::WaitingForOverlap,
         Reason::RotationIneffective,
         Reason::Binding,
+        Reason::Verifying,
         Reason::Deleting,
     ];
     shows(status, ConditionType::Rotating)

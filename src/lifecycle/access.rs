@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Allowance, Desired, GracePeriod, Inputs, Problem, ProviderView, RotationPolicy, Windows};
+use super::{
+    Allowance, Desired, GracePeriod, Inputs, Problem, ProviderView, RotationPolicy, VerificationPolicy,
+    Windows,
+};
 use crate::api::{Adoption, DeletionPolicy, PreviousCredentials, Reason, RotationStrategy, ServiceKeySpec};
 
 /// A ServiceKey's access to its provider, apart from the limit on the number of ServiceKeys.
@@ -97,6 +100,11 @@ impl Desired {
             suspended: spec.suspend,
             inputs,
             follows_parameters: spec.follows_parameters(),
+            verification: rotation.verify.as_ref().map(|verify| VerificationPolicy {
+                within: verify.within(),
+                every: verify.every(),
+                probe: verify.probe_digest(),
+            }),
             rotation: RotationPolicy {
                 every: rotation.every.map(crate::api::Duration::get),
                 overlap: rotation.overlap(),

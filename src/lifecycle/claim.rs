@@ -130,7 +130,10 @@ impl Recorded {
     /// The number of the newest key that is recorded, or may have been created.
     fn newest(&self) -> Option<Sequence> {
         let previous = self.previous.iter().map(|key| key.sequence);
-        previous.chain(self.key.as_ref().map(|key| key.sequence)).chain(self.attempted_bind()).max()
+        let current = self.key.as_ref().map(|key| key.sequence);
+        let verified = self.verification.as_ref().filter(|verification| verification.failed.is_none());
+        let verified = verified.map(|verification| verification.sequence);
+        previous.chain(current).chain(self.attempted_bind()).chain(verified).max()
     }
 
     /// Whether the record explains that a Secret contains this key. The operator records a key before it creates it,

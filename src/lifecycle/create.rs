@@ -1,12 +1,13 @@
 //! Create a key, after recording and revoking everything that must come first.
 
 use super::{
-    Attempted, ErrorClass, Failure, Observed, Operation, OperationStage, PlanIds, PlanView, Recorded,
-    RemoteEffect, RemoteOperation, Sequence, Step,
+    Attempted, ErrorClass, Failure, KubernetesEffect, Observed, Operation, OperationStage, PlanIds, PlanView,
+    Recorded, RemoteEffect, RemoteOperation, Sequence, StagingView, Step,
     operation::pending_operation,
     order::decisions,
     report,
     revoke::{follow, outwait_late_revocation, unbind, unbind_at_once},
+    verification,
 };
 
 decisions! {
@@ -20,6 +21,10 @@ decisions! {
     record_next_key,
     /// The next key exists already, created from other fields or with credentials that the remote side does not return.
     revoke_other_key,
+    /// The credentials have to be staged, and another owner has a Secret of that name.
+    refuse_foreign_staging_secret,
+    /// An earlier process has received the key's credentials, which the remote side may not show again.
+    read_staged_credentials,
     /// The remote side is still creating the key, or revoking an earlier one of the same number.
     follow_operation,
     /// The remote side reports that it created the key, but does not return it.
@@ -88,6 +93,16 @@ fn record_next_key(new: &NewKey<'_>) -> Option<Step> {
 fn revoke_other_key(NewKey { observed, sequence, recorded, .. }: &NewKey<'_>) -> Option<Step> {
     let is_in_the_way = recorded.is_some() && observed.run.conflicting == Some(*sequence);
     is_in_the_way.then(|| unbind(observed, *sequence))
+}
+
+fn refuse_foreign_staging_secret(NewKey { observed, .. }: &NewKey<'_>) -> Option<Step> {
+    let is_verified = observed.desired.verification.is_some();
+    if is_verified { verification::staging_conflict(observed) } else { None }
+}
+
+fn read_staged_credentials(NewKey { observed, sequence, .. }: &NewKey<'_>) -> Option<Step> {
+    let is_staged = observed.staging == StagingView::Holds(*sequence) && !observed.run.staging_read;
+    is_staged.then_some(Step::Apply(KubernetesEffect::ReadStaged(*sequence)))
 }
 
 fn follow_operation(NewKey { observed, sequence, .. }: &NewKey<'_>) -> Option<Step> {

@@ -47,6 +47,8 @@ decisions! {
     wait_for_failed_secret_release,
     /// The user keeps the Secret together with the key.
     release_secret,
+    /// No key is left whose credentials are not published yet.
+    discard_staged_credentials,
     /// The Secret belongs to the operator.
     delete_secret,
     else
@@ -187,6 +189,10 @@ fn release_secret(deletion: &Deletion<'_>) -> Option<Step> {
     deletion.keeps_secret().then_some(Step::Apply(KubernetesEffect::ReleaseSecret))
 }
 
+fn discard_staged_credentials(Deletion { observed, .. }: &Deletion<'_>) -> Option<Step> {
+    observed.staging.is_ours().then_some(Step::Apply(KubernetesEffect::DiscardStaged))
+}
+
 fn delete_secret(deletion: &Deletion<'_>) -> Option<Step> {
     deletion.has_secret().then_some(Step::Apply(KubernetesEffect::DeleteSecret))
 }
@@ -224,9 +230,10 @@ fn every_bind_was_refused(observed: &Observed) -> bool {
 
 /// Whether the status records no key, except one that was about to be created.
 fn remembers_no_key(recorded: &Recorded) -> bool {
-    let Recorded { key, previous, operation, loss, restart: _, former } = recorded;
+    let Recorded { key, previous, operation, loss, restart: _, verification, former } = recorded;
     let only_planned = operation.as_ref().is_none_or(|operation| operation.stage == OperationStage::Planned);
-    key.is_none() && previous.is_empty() && loss.is_none() && former.is_none() && only_planned
+    let is_empty = key.is_none() && previous.is_empty() && loss.is_none() && verification.is_none();
+    is_empty && former.is_none() && only_planned
 }
 
 /// Every key that may exist at the remote side and was not confirmed gone.

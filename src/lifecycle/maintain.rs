@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::{
     Attempted, Flaw, KeyRecord, KubernetesEffect, Loss, LossCause, Observed, PreviousKey, ProviderView,
-    Recorded, RemoteEffect, RotationPolicy, Sequence, Step, Unusable,
+    Recorded, RemoteEffect, RotationPolicy, Sequence, StagingView, Step, Unusable,
     create::{self, NewKey},
     operation::late_until,
     order::decisions,
@@ -14,6 +14,7 @@ use super::{
     revoke::{self, Unwanted, to_clean_up, unbind},
     revoke_first::{self, CurrentKey},
     rotation, unusable,
+    verification::{self, Unverified},
 };
 
 decisions! {
@@ -38,8 +39,12 @@ decisions! {
     read_parameters,
     /// An attempt failed while the next credentials are in hand. Its backoff ends first.
     wait_for_failed_write,
+    /// The user wants the service to accept new credentials before they are published.
+    verify_next_key,
     /// The remote side may show credentials only once, so the operator stores them before it calls again.
     store_next_key,
+    /// The staged credentials are published, or the operator is about to revoke their key.
+    discard_staged_credentials,
     /// A repair failed. Its backoff ends before the next one.
     wait_for_failed_repair,
     /// New templates need the credentials, and the remote side has returned them again.
@@ -62,6 +67,8 @@ decisions! {
     clean_up_lost_key,
     /// The overlap of a replaced key is over, or the next key that was begun is no longer wanted.
     revoke_unwanted_key,
+    /// The service has not accepted the next key yet.
+    wait_for_verification,
     /// The next key is due, and the user chose to revoke the current one first.
     revoke_current_key_first,
     /// The credentials of the current key can't be read again. The operator creates no next key for a Secret that the
@@ -100,10 +107,21 @@ impl<'a> Intact<'a> {
         self.observed.recorded.loss_of(self.key.sequence).is_some()
     }
 
-    /// The next key, if its credentials are in hand.
+    /// The next key, if its credentials are in hand. The operator does not publish one that is not verified if it is no
+    /// longer needed.
     fn next_in_hand(&self) -> Option<&'a KeyRecord> {
         let attempt = self.observed.recorded.attempt()?;
-        self.observed.run.in_hand.as_ref().filter(|in_hand| in_hand.sequence == attempt)
+        let in_hand = self.observed.run.in_hand.as_ref().filter(|in_hand| in_hand.sequence == attempt);
+        let is_refused = verification::refused(self.observed, attempt).is_some();
+        in_hand.filter(|next| {
+            let is_verified = verification::unverified(self.observed, next).is_none();
+            !is_refused && (is_verified || self.needs_next())
+        })
+    }
+
+    /// The next key, if its credentials are in hand and have to be verified.
+    fn unverified(&self) -> Option<Unverified<'a>> {
+        verification::unverified(self.observed, self.next_in_hand()?)
     }
 
     /// The flaw of the Secret that a repair with the same key can correct.
@@ -148,7 +166,9 @@ impl<'a> Intact<'a> {
     /// revoked already.
     fn needs_next(&self) -> bool {
         let Self { observed, key } = self;
-        let is_due = self.is_gone() || rotation::is_due(observed, key) || self.needs_another_key();
+        let is_refused = verification::refused(observed, key.sequence.next()).is_some();
+        let is_due =
+            (self.is_gone() || self.needs_another_key()) && !is_refused || rotation::is_due(observed, key);
         (observed.desired.problem.is_none() && is_due || self.revokes_first_now())
             && self.unusable_next().is_none()
     }
@@ -197,7 +217,14 @@ impl<'a> Intact<'a> {
     /// The key to revoke: a replaced one, or the next one if it is no longer wanted.
     fn unwanted(&self) -> Option<Sequence> {
         let attempt = || self.observed.recorded.attempt().filter(|_| !self.needs_next());
-        self.replaced().or_else(|| attempt().filter(|sequence| self.is_final(*sequence)))
+        let unwanted = || attempt().or_else(|| self.refused_next());
+        self.replaced().or_else(|| unwanted().filter(|sequence| self.is_final(*sequence)))
+    }
+
+    /// The next key, if the service did not accept it, and the remote side has not confirmed that it is gone.
+    fn refused_next(&self) -> Option<Sequence> {
+        let next = self.key.sequence.next();
+        verification::refused(self.observed, next).filter(|refused| !refused.revoked).map(|_| next)
     }
 
     fn revokes(&self) -> bool {
@@ -311,8 +338,30 @@ fn wait_for_failed_write(intact: &Intact<'_>) -> Option<Step> {
     rotation_failed(intact)
 }
 
+fn verify_next_key(intact: &Intact<'_>) -> Option<Step> {
+    let step = verification::decide(&intact.unverified()?);
+    (!matches!(step, Step::Wait(_))).then_some(step)
+}
+
 fn store_next_key(intact: &Intact<'_>) -> Option<Step> {
-    intact.next_in_hand().map(|next| store(intact.observed, next))
+    let next = intact.next_in_hand()?;
+    intact.unverified().is_none().then(|| store(intact.observed, next))
+}
+
+fn wait_for_verification(intact: &Intact<'_>) -> Option<Step> {
+    Some(verification::decide(&intact.unverified()?))
+}
+
+fn discard_staged_credentials(intact: &Intact<'_>) -> Option<Step> {
+    let Intact { observed, key } = intact;
+    let is_of_use = match observed.staging {
+        StagingView::Holds(staged) => {
+            staged > key.sequence && observed.recorded.attempt() == Some(staged) && intact.needs_next()
+        }
+        StagingView::Damaged => false,
+        StagingView::Absent | StagingView::Foreign { .. } => return None,
+    };
+    (!is_of_use).then_some(Step::Apply(KubernetesEffect::DiscardStaged))
 }
 
 fn wait_for_failed_repair(intact: &Intact<'_>) -> Option<Step> {

@@ -38,6 +38,7 @@ mod situation;
 mod step;
 mod unusable;
 mod vanished;
+mod verification;
 mod windows;
 
 #[cfg(test)]
@@ -58,7 +59,7 @@ pub(crate) use lifetime::{CredentialEnd, Expiry, ExpirySource, Lifetime};
 pub(crate) use limits::{Allowance, RequestedKey, SeatRank, SpaceLimit, is_within_limit};
 pub(crate) use observed::{
     Desired, Flaw, GracePeriod, Observed, PlanView, Problem, ProviderView, PublishedReady, RotationPolicy,
-    SecretView,
+    SecretView, StagingView,
 };
 pub(crate) use operation::{LONGEST_OPERATION, Operation, OperationStage, PendingOperation, RemoteOperation};
 pub use order::DecisionList;
@@ -71,6 +72,7 @@ pub(crate) use restart::{Companion, WorkloadRestart, as_companion};
 pub(crate) use rotation::{created_at, full_second};
 pub(crate) use run_state::{Answer, Found, RunState, Unusable};
 pub(crate) use step::{KubernetesEffect, RemoteEffect, Report, Requeue, Step, Verdict, Wait};
+pub(crate) use verification::{FailedVerification, ProbeOutcome, Verification, VerificationPolicy, Verified};
 pub(crate) use windows::Windows;
 
 /// Decides the next step.
@@ -122,6 +124,7 @@ pub fn order_of_decisions() -> Vec<DecisionList> {
         create::order(),
         revoke::order(),
         revoke_first::order(),
+        verification::order(),
         former_secret::order(),
         former_keys::order(),
         deletion::order(),

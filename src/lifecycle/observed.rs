@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Companion, Inputs, KeyRecord, KubernetesEffect, ParametersView, PlanIds, Recorded, RunState, Sequence,
-    Windows,
+    VerificationPolicy, Windows,
 };
 use crate::api::Reason;
 
@@ -21,6 +21,8 @@ pub struct Observed {
     pub recorded: Recorded,
     /// The Secret, as far as it was read and is [believed](SecretView::believed).
     pub secret: SecretView,
+    /// The staging Secret.
+    pub staging: StagingView,
     /// Whether the provider can be called.
     pub provider: ProviderView,
     /// Whether the provider admits the ServiceKey's namespace.
@@ -152,6 +154,8 @@ pub struct Desired {
     pub inputs: Inputs,
     /// Whether another content of `parametersFrom` requires another key.
     pub follows_parameters: bool,
+    /// How new credentials are verified before they are published; `None`: they are not.
+    pub verification: Option<VerificationPolicy>,
     pub rotation: RotationPolicy,
     /// When scheduled rotations begin.
     pub windows: Windows,
@@ -184,6 +188,22 @@ pub struct RotationPolicy {
     pub max_overlap: Option<Duration>,
     /// Whether a key is revoked before the next one is created.
     pub revokes_first: bool,
+}
+
+/// The Secret with credentials that are not published yet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum StagingView {
+    /// No Secret of that name exists, as far as the operator knows.
+    Absent,
+    /// The Secret of that name has another owner.
+    Foreign {
+        /// The name and the owner, as a clause for messages.
+        holder: String,
+    },
+    /// The Secret belongs to the ServiceKey, and does not show which key it contains.
+    Damaged,
+    /// The Secret contains the credentials of the key of this number, unless another writer changed them.
+    Holds(Sequence),
 }
 
 /// The Secret that the ServiceKey names, and the key in it.
@@ -234,6 +254,14 @@ pub enum Flaw {
     Edited,
     /// The user wants other templates. The operator has to read the credentials again.
     Outdated,
+}
+
+impl StagingView {
+    /// Whether the Secret exists and belongs to the ServiceKey.
+    #[must_use]
+    pub const fn is_ours(&self) -> bool {
+        matches!(self, Self::Damaged | Self::Holds(_))
+    }
 }
 
 impl<K> SecretView<K> {

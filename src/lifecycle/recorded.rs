@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Inputs, Lifetime, Observed, Operation, OperationStage, Sequence, WorkloadRestart, full_second,
+    Inputs, Lifetime, Observed, Operation, OperationStage, Sequence, Verification, WorkloadRestart,
+    full_second,
     operation::late_until,
     rotation::{after, overlap_of},
 };
@@ -94,6 +95,8 @@ pub struct Recorded {
     pub loss: Option<Loss>,
     /// The restart of workloads that has to follow the last rotation.
     pub restart: Option<WorkloadRestart>,
+    /// The verification of a key after it, or its last failure.
+    pub verification: Option<Verification>,
     /// The UID of the former ServiceKey that these keys were created for, if this one was restored from it.
     pub former: Option<Uuid>,
 }
@@ -180,6 +183,10 @@ impl Recorded {
             operation: self.operation.clone().filter(|operation| operation.sequence > key.sequence),
             loss: self.loss_of(key.sequence),
             restart: self.restart_with(key, observed),
+            verification: self
+                .verification
+                .clone()
+                .filter(|verification| verification.sequence > key.sequence),
             former: self.former,
         };
         // The last key before this one, which may have the same credentials.

@@ -4,9 +4,11 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Attempted, ErrorClass, Expiry, Failure, KeyRecord, Loss, LossCause, Observed, Operation, OperationStage,
-    PendingOperation, Problem, Recorded, RemoteOperation, Report, Requeue, SecretView, Sequence, Unusable,
-    Verdict, Wait, WorkloadRestart, full_second, operation, rotation,
+    Attempted, ErrorClass, Expiry, FailedVerification, Failure, KeyRecord, Loss, LossCause, Observed,
+    Operation, OperationStage, PendingOperation, ProbeOutcome, Problem, Recorded, RemoteOperation, Report,
+    Requeue, SecretView, Sequence, Unusable, Verdict, Verification, Wait, WorkloadRestart, full_second,
+    operation, rotation,
+    verification::{self, Refused},
 };
 use crate::api::Reason;
 
@@ -17,6 +19,7 @@ pub(super) fn settled(observed: &Observed, recorded: &Recorded, key: &KeyRecord)
         Some(Problem { reason: Reason::Overlapping, message })
     });
     let overlap = failed_restart(recorded)
+        .or_else(|| failed_verification(observed, recorded))
         .or_else(|| consumers(recorded))
         .or_else(|| ineffective(recorded, key))
         .or(overlap);
@@ -110,6 +113,20 @@ fn failed_restart(recorded: &Recorded) -> Option<Problem> {
     Some(Problem { reason: Reason::RestartFailed, message })
 }
 
+/// The next key, if the service did not accept it in time, and the operator waits because of that.
+fn failed_verification(observed: &Observed, recorded: &Recorded) -> Option<Problem> {
+    let failure = recorded.verification.as_ref()?;
+    let Verification { sequence, failed, .. } = failure;
+    let FailedVerification { problem, .. } = failed.as_ref()?;
+    let Refused { until, .. } = verification::after_failure(observed, failure)?;
+    let message = format!(
+        "the service did not accept key {sequence} within `spec.rotation.verify.within`: {problem}; the operator revokes \
+         that key, and creates another one at {until} at the earliest, or when you change `spec.rotation.verify` or the \
+         annotation `servicekeys.dev/rotate`"
+    );
+    Some(Problem { reason: Reason::VerificationFailed, message })
+}
+
 /// Pods that may use a previous key.
 fn consumers(recorded: &Recorded) -> Option<Problem> {
     recorded.previous.iter().find_map(|previous| {
@@ -129,7 +146,10 @@ pub(super) fn wait_settled(observed: &Observed, key: &KeyRecord) -> Wait {
     let report = settled(observed, &observed.recorded, key);
     // While the spec has a problem that only the user can correct, the key is not rotated when its time has come.
     let rotation = report.next_rotation.filter(|next| *next > observed.now);
-    let times = next_revocation(observed).into_iter().chain(rotation);
+    // Until a refused key is confirmed gone, only its revocation is due.
+    let refused = verification::refused(observed, key.sequence.next()).map(|refused| refused.until);
+    let refused = refused.filter(|until| *until > observed.now);
+    let times = next_revocation(observed).into_iter().chain(rotation).chain(refused);
     Wait::new(earliest(times.chain(next_expiry(observed, key))), report)
 }
 
@@ -250,7 +270,8 @@ pub(super) fn failed(observed: &Observed, failure: &Failure) -> Wait {
 
 /// The record after a followed operation ended without a key, so that the next attempt does not follow it again.
 fn without_failed_work(observed: &Observed) -> Recorded {
-    let Recorded { key, previous, operation, loss, restart, former } = observed.recorded.clone();
+    let Recorded { key, previous, operation, loss, restart, verification, former } =
+        observed.recorded.clone();
     let came_to_nothing = |operation: &Operation| {
         let given_up = observed.run.given_up.is_some_and(|(sequence, _)| sequence == operation.sequence);
         operation.creates() && given_up && observed.run.pending.is_none()
@@ -262,7 +283,7 @@ fn without_failed_work(observed: &Observed) -> Recorded {
             operation
         }
     });
-    Recorded { key, previous, operation, loss, restart, former }
+    Recorded { key, previous, operation, loss, restart, verification, former }
 }
 
 /// The remote side asked all callers to pause. The published status stays if it is more specific.
@@ -307,6 +328,8 @@ fn published_is_more_specific(observed: &Observed, report: &Report) -> bool {
                 Reason::Available
                     | Reason::Binding
                     | Reason::Rotating
+                    | Reason::Verifying
+                    | Reason::VerificationFailed
                     | Reason::Deleting
                     | Reason::InstanceNotFound
                     | Reason::BindRejected
@@ -357,6 +380,78 @@ fn earliest(times: impl Iterator<Item = Timestamp>) -> Requeue {
 /// A problem blocks the ServiceKey. The change that solves it, to the spec or the provider, requeues the ServiceKey.
 pub(super) fn waiting(observed: &Observed, problem: &Problem) -> Wait {
     Wait::new(Requeue::OnChange, unsettled(observed, problem))
+}
+
+/// The operator is about to check whether the service accepts the credentials of this key.
+pub(super) fn verifying(observed: &Observed, recorded: Recorded, key: &KeyRecord) -> Report {
+    let problem = Problem {
+        reason: Reason::Verifying,
+        message: format!("checking whether the service accepts key {}", key.sequence),
+    };
+    let report = unsettled(observed, &problem);
+    let rotating = report.ready.ready.then_some(problem);
+    Report { recorded, rotating, ..report }
+}
+
+/// The service has not accepted the credentials of a new key yet. The next attempt is at `until`.
+pub(super) fn not_accepted_yet(
+    observed: &Observed,
+    key: &KeyRecord,
+    outcome: Option<&ProbeOutcome>,
+    deadline: Timestamp,
+    until: Timestamp,
+) -> Wait {
+    let said = match outcome {
+        Some(ProbeOutcome::Refused(said)) => format!(": {said}"),
+        Some(ProbeOutcome::NotAsked(_) | ProbeOutcome::Accepted) | None => String::new(),
+    };
+    let yet = || Problem {
+        reason: Reason::Verifying,
+        message: format!(
+            "the service does not accept key {} yet{said}; the operator tries until {deadline}",
+            key.sequence
+        ),
+    };
+    let problem = match outcome {
+        Some(ProbeOutcome::NotAsked(problem)) => problem.clone(),
+        Some(ProbeOutcome::Refused(_) | ProbeOutcome::Accepted) | None => yet(),
+    };
+    match observed.current_key() {
+        Some(current) => wait_with_key(observed, current, blocked(observed, current, problem), until),
+        None => Wait::new(Requeue::At(until), unsettled(observed, &problem)),
+    }
+}
+
+/// The service did not accept the credentials of a new key in time. `recorded` says so.
+pub(super) fn verification_failed(observed: &Observed, recorded: Recorded) -> Report {
+    let problem = failed_verification(observed, &recorded).unwrap_or_else(|| Problem {
+        reason: Reason::VerificationFailed,
+        message: "the service did not accept the next key".to_owned(),
+    });
+    let report = unsettled(observed, &problem);
+    let rotating = report.ready.ready.then_some(problem);
+    Report { recorded, rotating, ..report }
+}
+
+/// No key is published, and the service did not accept the last one in time.
+pub(super) fn waiting_after_verification(observed: &Observed, until: Timestamp) -> Wait {
+    Wait::new(Requeue::At(until), verification_failed(observed, observed.recorded.clone()))
+}
+
+/// The name of the staging Secret is taken.
+pub(super) fn staging_conflict(observed: &Observed, holder: &str) -> Wait {
+    let problem = Problem {
+        reason: Reason::SecretConflict,
+        message: format!(
+            "the operator stores credentials in a Secret of its own while it verifies them, and {holder}; delete that \
+             Secret"
+        ),
+    };
+    let report = match observed.current_key() {
+        Some(key) => blocked(observed, key, problem),
+        None => unsettled(observed, &problem),
+    };
+    Wait::new(Requeue::Retry { not_before: None }, report)
 }
 
 /// The Secret's name is taken. No watch reports when it is free again.

@@ -12,7 +12,7 @@ use super::{
     report,
     revoke::{outwait_late_revocation, to_clean_up, unbind},
     revoke_first::{self, CurrentKey},
-    rotation, unusable,
+    rotation, unusable, verification,
 };
 
 decisions! {
@@ -47,10 +47,22 @@ decisions! {
     add_finalizer,
     /// A request with an unknown outcome may have created a key, which would conflict with the next attempt.
     clean_up_lost_key,
+    /// The user wants the service to accept new credentials before they are published.
+    verify_credentials,
     /// The remote side may show credentials only once, so the operator stores them before it calls again.
     store_credentials,
+    /// The service did not accept the key in time, so its credentials are of no use.
+    discard_refused_credentials,
+    /// The service did not accept the key in time.
+    revoke_refused_key,
+    /// The key is gone, so the next one may have its number.
+    record_refused_key,
+    /// The service may accept another key later.
+    wait_after_refused_key,
     /// Another writer that undoes each repair at once must not cause endless repairs.
     wait_for_contested_secret,
+    /// The next key is not verified yet, or was refused. Workloads need the current one meanwhile.
+    read_current_credentials,
     /// The user requested another key, and the service allows only one.
     revoke_current_key_first,
     /// The credentials of this key fit no Secret, and no workload can use them.
@@ -167,11 +179,85 @@ fn clean_up_lost_key(observed: &Observed) -> Option<Step> {
     to_clean_up(observed).map(|sequence| unbind(observed, sequence))
 }
 
-fn store_credentials(observed: &Observed) -> Option<Step> {
+/// The key in hand, if its credentials are wanted.
+fn wanted_in_hand(observed: &Observed) -> Option<&KeyRecord> {
     let oldest_wanted = newest_known_key(observed).map_or(Sequence::FIRST, |key| key.sequence);
-    let is_wanted =
-        |key: &&KeyRecord| key.sequence >= oldest_wanted && observed.recorded.loss_of(key.sequence).is_none();
-    observed.run.in_hand.as_ref().filter(is_wanted).map(|key| store(observed, key))
+    let is_wanted = |key: &&KeyRecord| {
+        key.sequence >= oldest_wanted
+            && observed.recorded.loss_of(key.sequence).is_none()
+            && verification::refused(observed, key.sequence).is_none()
+    };
+    observed.run.in_hand.as_ref().filter(is_wanted)
+}
+
+/// The step of a verification. While the next key is verified, the Secret gets the current one.
+fn verify_credentials(observed: &Observed) -> Option<Step> {
+    let unverified = verification::unverified(observed, wanted_in_hand(observed)?)?;
+    match verification::decide(&unverified) {
+        step @ Step::Apply(KubernetesEffect::StageCredentials(_)) => Some(step),
+        step => readable_meanwhile(observed).is_none().then_some(step),
+    }
+}
+
+fn store_credentials(observed: &Observed) -> Option<Step> {
+    let key = wanted_in_hand(observed)?;
+    verification::unverified(observed, key).is_none().then(|| store(observed, key))
+}
+
+/// The number of the next key, if the service did not accept it in time.
+fn refused_key(observed: &Observed) -> Option<(Sequence, verification::Refused)> {
+    let next = newest_known_key(observed).map(|known| known.sequence.next());
+    let sequence = next.unwrap_or_else(|| first_sequence(observed));
+    verification::refused(observed, sequence).map(|refused| (sequence, refused))
+}
+
+fn discard_refused_credentials(observed: &Observed) -> Option<Step> {
+    refused_key(observed)?;
+    observed.staging.is_ours().then_some(Step::Apply(KubernetesEffect::DiscardStaged))
+}
+
+fn revoke_refused_key(observed: &Observed) -> Option<Step> {
+    let (sequence, refused) = refused_key(observed)?;
+    let is_done = is_finally_revoked(observed, sequence) || late_refused_key(observed, sequence).is_some();
+    (!refused.revoked && !is_done).then(|| unbind(observed, sequence))
+}
+
+/// Until when a request may still create the revoked key again. The last revocation comes after that time.
+fn late_refused_key(observed: &Observed, sequence: Sequence) -> Option<Timestamp> {
+    let late = late_until(observed, sequence).filter(|late| *late > observed.now)?;
+    observed.run.revoked.contains_key(&sequence).then_some(late)
+}
+
+fn record_refused_key(observed: &Observed) -> Option<Step> {
+    let (sequence, refused) = refused_key(observed)?;
+    let mut recorded = observed.recorded.clone().without_refused(sequence);
+    recorded.operation = recorded.operation.filter(|operation| operation.sequence != sequence);
+    let is_gone = !refused.revoked && is_finally_revoked(observed, sequence);
+    is_gone.then(|| Step::record(report::verification_failed(observed, recorded)))
+}
+
+/// The current key, if its credentials may be read again while the next one is verified or waits.
+fn readable_meanwhile(observed: &Observed) -> Option<&KeyRecord> {
+    newest_known_key(observed).filter(|key| {
+        let can_be_read = !is_lost(observed, key)
+            && !are_hidden(observed, key)
+            && observed.run.conflicting != Some(key.sequence);
+        can_be_read && verification::is_under_way(observed, key.sequence.next())
+    })
+}
+
+fn wait_after_refused_key(observed: &Observed) -> Option<Step> {
+    let (sequence, refused) = refused_key(observed)?;
+    let late = late_refused_key(observed, sequence).filter(|_| !refused.revoked);
+    let until = late.unwrap_or(refused.until);
+    let waits = late.is_some() || readable_meanwhile(observed).is_none();
+    waits.then(|| Step::Wait(report::waiting_after_verification(observed, until)))
+}
+
+/// Reads the credentials of the current key while the next one is verified or waits.
+fn read_current_credentials(observed: &Observed) -> Option<Step> {
+    let key = readable_meanwhile(observed)?;
+    Some(outwait_late_revocation(observed, key.sequence).unwrap_or_else(|| read_again(observed, key)))
 }
 
 fn wait_for_contested_secret(observed: &Observed) -> Option<Step> {

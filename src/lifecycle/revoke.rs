@@ -2,7 +2,7 @@
 
 use super::{
     Attempted, KeyRecord, KubernetesEffect, Observed, Operation, PendingOperation, RemoteEffect,
-    RemoteOperation, Sequence, Step, consumers,
+    RemoteOperation, Sequence, StagingView, Step, consumers,
     operation::{is_finally_revoked, late_revocation_until, pending_operation},
     order::decisions,
     report, restore, unusable,
@@ -71,6 +71,7 @@ fn forget_key(Unwanted { observed, sequence, key }: &Unwanted<'_>) -> Step {
     let mut recorded = observed.recorded.clone();
     recorded.previous.retain(|previous| previous.sequence != *sequence);
     recorded.operation = recorded.operation.filter(|operation| operation.sequence != *sequence);
+    let recorded = recorded.without_refused(*sequence);
     Step::record(report::settled(observed, &recorded, key))
 }
 
@@ -87,7 +88,12 @@ pub(super) fn unbind(observed: &Observed, sequence: Sequence) -> Step {
 }
 
 /// The same for a key that is never created again, or whose record already shows that it has to be revoked.
+///
+/// The next key can have the same number. So the operator first discards credentials of this one that are not published.
 pub(super) fn unbind_at_once(observed: &Observed, sequence: Sequence) -> Step {
+    if observed.staging == StagingView::Holds(sequence) {
+        return Step::Apply(KubernetesEffect::DiscardStaged);
+    }
     match pending_operation(observed, RemoteOperation::Unbind, sequence) {
         Some(work) => follow(observed, work),
         None => Step::Execute(RemoteEffect::Unbind(sequence)),

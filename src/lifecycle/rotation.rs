@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use uuid::Uuid;
 
-use super::{Desired, Expiry, ExpirySource, Identity, KeyRecord, Observed, RotationPolicy, parameters};
+use super::{
+    Desired, Expiry, ExpirySource, Identity, KeyRecord, Observed, RotationPolicy, parameters, verification,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -29,9 +31,12 @@ struct DueTime {
 /// full second, as all times in statuses.
 #[must_use]
 pub(super) fn next_rotation(observed: &Observed, key: &KeyRecord) -> Option<Timestamp> {
+    let rests_until = verification::refused(observed, key.sequence.next()).map(|refused| refused.until);
     let has_begun = observed.recorded.attempt().is_some_and(|attempt| attempt > key.sequence);
     // A rotation that has begun is completed, even if its window closes meanwhile.
-    due_times(observed, key).map(|time| if has_begun { time.due } else { begins(observed, time) }).min()
+    let next =
+        due_times(observed, key).map(|time| if has_begun { time.due } else { begins(observed, time) }).min();
+    next.max(rests_until.filter(|_| next.is_some()))
 }
 
 /// The first time that is due and at which a window is open, or that is urgent.
@@ -181,8 +186,9 @@ const UNEXPECTED_OVERLAP: Duration = HOUR;
 /// Whether the key has to be replaced now.
 #[must_use]
 pub(super) fn is_due(observed: &Observed, key: &KeyRecord) -> bool {
-    observed.desired.inputs.has_other_fields_than(&key.inputs)
-        || next_rotation(observed, key).is_some_and(|due| due <= observed.now)
+    let is_changed = observed.desired.inputs.has_other_fields_than(&key.inputs);
+    let is_time = || next_rotation(observed, key).is_some_and(|due| due <= observed.now);
+    verification::refused(observed, key.sequence.next()).is_none() && (is_changed || is_time())
 }
 
 pub(super) fn after(now: Timestamp, overlap: Duration) -> Timestamp {

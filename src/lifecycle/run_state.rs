@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::{
     Attempted, Consumers, ErrorClass, Failure, KeyChange, KeyRecord, PendingOperation, RemoteOperation,
-    Sequence, WorkloadRestart,
+    Sequence, Verified, WorkloadRestart,
 };
 
 /// How many refuted numbers are kept. A tenant can forge any number of them.
@@ -79,6 +79,10 @@ pub struct RunState {
     pub parameters_read: Option<bool>,
     /// The pods that may use a replaced key.
     pub consumers: Option<(KeyChange, Consumers)>,
+    /// Whether this reconcile has read the staging Secret.
+    pub staging_read: bool,
+    /// The last attempt to use new credentials, also from earlier reconciles.
+    pub verified: Option<Verified>,
     pub failure: Option<Failure>,
     /// Until when the failed step is not attempted again. It failed in an earlier reconcile, and nothing has changed
     /// since.
@@ -171,6 +175,8 @@ pub enum Answer {
     Restarted(WorkloadRestart, Option<String>),
     /// The operator looked for the pods that may use a replaced key.
     Consumers(KeyChange, Consumers),
+    /// The result of an attempt to use new credentials.
+    Verified(Verified),
     Failed(Failure),
 }
 
@@ -217,6 +223,7 @@ impl RunState {
                 self.absent.remove(&key.sequence);
                 self.pending = self.pending.take().filter(|work| work.sequence != key.sequence);
                 self.unusable = self.unusable.take().filter(|unusable| unusable.sequence != key.sequence);
+                self.verified = self.verified.take().filter(|verified| verified.sequence != key.sequence);
                 self.in_hand = Some(key);
             }
             Answer::Accepted(work) => {
@@ -289,6 +296,8 @@ impl RunState {
             Answer::GivenUp(sequence, since) => self.given_up = Some((sequence, since)),
             Answer::Revoked(sequence, at) => {
                 self.revoked.insert(sequence, at);
+                self.in_hand = self.in_hand.take().filter(|key| key.sequence != sequence);
+                self.verified = self.verified.take().filter(|verified| verified.sequence != sequence);
                 // The status recorded this request before the operator revoked the key because of it.
                 self.lost = self.lost.filter(|(lost, _)| *lost != sequence);
                 self.pending = self.pending.take().filter(|work| work.sequence != sequence);
@@ -302,11 +311,12 @@ impl RunState {
             Answer::Released(sequence) => drop(self.released.insert(sequence)),
             Answer::Stored(key) => {
                 self.refuted.remove(&key.sequence);
-                self.in_hand = None;
+                (self.in_hand, self.staging_read) = (None, false);
                 self.stored = Some(key);
             }
             Answer::Restarted(restart, problem) => self.restarted = Some((restart, problem)),
             Answer::Consumers(change, consumers) => self.consumers = Some((change, consumers)),
+            Answer::Verified(verified) => self.verified = Some(verified),
             Answer::UnsureRevocation(failure, sequence, since) => {
                 self.unsure_revocation = Some((sequence, since));
                 self.learn(Answer::Failed(failure));

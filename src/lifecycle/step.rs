@@ -15,6 +15,8 @@ pub(crate) enum Step {
     Apply(KubernetesEffect),
     /// An effect at the remote side, followed by another decision.
     Execute(RemoteEffect),
+    /// An attempt to use the staged credentials of the key of this number at the service, followed by another decision.
+    Verify(Sequence),
     /// A status to publish, and a wait.
     Wait(Wait),
 }
@@ -38,6 +40,12 @@ pub enum KubernetesEffect {
     RehearseSecret,
     /// Write the status before any other step.
     Record(Box<Report>),
+    /// Write the credentials of this key, which are in hand, into the staging Secret.
+    StageCredentials(Box<KeyRecord>),
+    /// Read the credentials in the staging Secret.
+    ReadStaged(Sequence),
+    /// Delete the staging Secret.
+    DiscardStaged,
     /// Write the credentials in hand into the Secret.
     WriteSecret {
         /// The key that the marks name.

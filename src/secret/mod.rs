@@ -15,6 +15,7 @@ mod ownership;
 mod parameters;
 mod previous;
 mod restrictions;
+mod staging;
 mod template;
 mod writers;
 
@@ -31,4 +32,7 @@ pub use parameters::ParametersKey;
 pub(crate) use previous::{entries_of, without_previous};
 pub use restrictions::Restrictions;
 pub(crate) use restrictions::{Admitted, DENIED_METADATA, DENIED_TYPES, NamePattern};
+pub(crate) use staging::{
+    STAGING_TYPE, read_staged, staged, staged_texts, staging_imprint, staging_name, staging_rehearsal,
+};
 pub(crate) use writers::{changed, other_writers};

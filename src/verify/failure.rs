@@ -15,16 +15,17 @@ const ADMIT: &str =
 /// may be a part of the credentials, and nothing else that the service sent.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
-pub(crate) struct ProbeFailure {
-    pub(crate) class: ProbeFailureClass,
+pub struct ProbeFailure {
+    /// The kind of the problem.
+    pub class: ProbeFailureClass,
     /// The problem, and the next step for the user where there is one.
-    pub(crate) message: String,
+    pub message: String,
     source: Option<Arc<io::Error>>,
 }
 
 /// The reason for a [`ProbeFailure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum ProbeFailureClass {
+pub enum ProbeFailureClass {
     /// A field has an invalid value. The probe sent nothing.
     InvalidProbe,
     /// The service has no address in a network that is admitted for the namespace. The probe sent nothing.
@@ -54,6 +55,26 @@ pub(super) enum Fault {
     Refused(String),
     /// The error code of the service.
     Unexpected(String),
+}
+
+impl ProbeFailure {
+    /// A refusal of this probe of a ServiceKey in the namespace, with the service's error code.
+    #[must_use]
+    pub fn refused(namespace: &str, probe: &Probe, code: &str) -> Self {
+        Fault::Refused(code.to_owned()).describe(namespace, probe)
+    }
+
+    /// The failure of this probe of a ServiceKey in the namespace, because no admitted network has the address.
+    #[must_use]
+    pub fn not_admitted(namespace: &str, probe: &Probe) -> Self {
+        Fault::NotAdmitted.describe(namespace, probe)
+    }
+
+    /// The failure of this probe of a ServiceKey in the namespace, if no connection is possible.
+    #[must_use]
+    pub fn unreachable(namespace: &str, probe: &Probe) -> Self {
+        Fault::Unreachable(io::ErrorKind::ConnectionRefused.into()).describe(namespace, probe)
+    }
 }
 
 impl Fault {

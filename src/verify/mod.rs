@@ -5,9 +5,8 @@
 //! probes. It resolves a name once, checks the addresses, and connects to a checked address itself. It follows no
 //! redirect and uses no proxy.
 //!
-//! A probe must not become a port scanner or a way to read from internal services. So a [`ProbeFailure`] repeats
-//! nothing that the service sent except its error code. A server that does not speak the probe's protocol looks like a
-//! closed port.
+//! A probe must not become a way to read from internal services. So a [`ProbeFailure`] repeats nothing that the service
+//! sent except its error code. Within the listed networks, its author can still see which addresses accept connections.
 
 mod connection;
 mod failure;
@@ -27,47 +26,69 @@ use futures::future::BoxFuture;
 use secrecy::SecretString;
 
 use crate::backend::ClientCertificate;
-pub(crate) use failure::{ProbeFailure, ProbeFailureClass};
+pub use failure::{ProbeFailure, ProbeFailureClass};
 pub(crate) use network_prober::NetworkProber;
 
-/// One log-in to a service. An address is `host:port`, with brackets around an IPv6 address.
+/// One login at a service.
 #[derive(Clone)]
-pub(crate) enum Probe {
+pub enum Probe {
     /// The address accepts connections.
-    Tcp { address: String },
+    Tcp {
+        /// `host:port`, with brackets around an IPv6 address.
+        address: String,
+    },
     /// The service completes a TLS handshake, and accepts the client certificate.
     Tls {
+        /// `host:port`.
         address: String,
         /// The name that the service's certificate must have, if it is not the host of the address.
         server_name: Option<String>,
         /// PEM certificates trusted in addition to the system's roots.
         ca_bundle: Option<String>,
+        /// The certificate of the new key.
         client_certificate: Option<ClientCertificate>,
     },
     /// The service answers a GET request with one of these statuses, or with any 2xx status if there are none.
     Http {
         /// A user and a password in the URL become a Basic login.
         url: SecretString,
+        /// Further headers, by name.
         headers: Vec<(String, SecretString)>,
+        /// The status codes that count as success.
         statuses: Vec<u16>,
         /// PEM certificates trusted in addition to the system's roots.
         ca_bundle: Option<String>,
     },
     /// A PostgreSQL server accepts the login and runs `SELECT 1`.
     Postgres {
+        /// `host:port`.
         address: String,
+        /// The role.
         user: String,
+        /// Its password.
         password: SecretString,
+        /// The database.
         database: String,
+        /// Whether the connection is encrypted.
         encryption: Encryption,
     },
     /// A Redis server accepts `AUTH` and answers `PING`.
-    Redis { address: String, user: Option<String>, password: SecretString, encryption: Encryption },
+    Redis {
+        /// `host:port`.
+        address: String,
+        /// The user; `None`: the default one.
+        user: Option<String>,
+        /// Its password.
+        password: SecretString,
+        /// Whether the connection is encrypted.
+        encryption: Encryption,
+    },
 }
 
 impl Probe {
     /// The name of the probe's field in a ServiceKey.
-    pub(crate) const fn kind(&self) -> &'static str {
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
         match self {
             Self::Tcp { .. } => "tcp",
             Self::Tls { .. } => "tls",
@@ -87,8 +108,10 @@ impl fmt::Debug for Probe {
 
 /// Whether the connection to a database is encrypted.
 #[derive(Clone, Debug)]
-pub(crate) enum Encryption {
+pub enum Encryption {
+    /// The connection is plain text.
     Disabled,
+    /// The connection uses TLS from its first byte, or after a request to start it.
     /// The service's certificate must be valid for the host of the address.
     Tls {
         /// PEM certificates trusted in addition to the system's roots.
@@ -97,7 +120,7 @@ pub(crate) enum Encryption {
 }
 
 /// Runs probes. Tests and the simulation replace the [`NetworkProber`].
-pub(crate) trait Prober: fmt::Debug + Send + Sync {
+pub trait Prober: fmt::Debug + Send + Sync {
     /// Whether the administrator admits any network for probes of this namespace.
     fn has_networks(&self, namespace: &str) -> bool;
 

@@ -63,6 +63,7 @@ impl NetworkProber {
     }
 
     /// The same prober with another deadline for each probe.
+    #[cfg(test)]
     #[must_use]
     pub(crate) fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }

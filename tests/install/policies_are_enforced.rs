@@ -148,6 +148,13 @@ const PARAMETERS: Policy = Policy {
     object: key,
     right: "needs the right `get` on the Secret `",
 };
+const VERIFICATION: Policy = Policy {
+    value: "secretReferences",
+    rights: &[],
+    path: "apis/servicekeys.dev/v1alpha1/servicekeys",
+    object: verified_key,
+    right: "needs the right `get` on the Secret `creds`",
+};
 const MARKS: Policy = Policy {
     value: "secretMarks",
     rights: &[("", &["secrets"], &["create"])],
@@ -215,6 +222,13 @@ fn key() -> Value {
             "parametersFrom": names.collect::<Vec<_>>(),
         },
     })
+}
+
+fn verified_key() -> Value {
+    let verify = json!({"tcp": {"address": "{{ password }}.example:80"}});
+    let mut key = with_restarts(vec![]);
+    key["spec"]["rotation"] = json!({"verify": verify});
+    key
 }
 
 /// A ServiceKey that restarts 15 workloads of one name, and another one.
@@ -296,6 +310,7 @@ async fn denies(plane: &'static ControlPlane, policy: &Policy) {
 #[case::login(LOGIN)]
 #[case::finalizer(FINALIZER)]
 #[case::parameters(PARAMETERS)]
+#[case::verification(VERIFICATION)]
 #[case::marks(MARKS)]
 #[case::operator(OPERATOR)]
 #[case::provider_use(USE)]
@@ -402,7 +417,7 @@ async fn the_hardened_preset_denies_by_every_policy() {
         objects.collect::<Vec<_>>()
     };
     let bindings = of_kind("ValidatingAdmissionPolicyBinding");
-    assert_eq!((bindings.len(), of_kind("ValidatingAdmissionPolicy").len()), (9, 9));
+    assert_eq!((bindings.len(), of_kind("ValidatingAdmissionPolicy").len()), (10, 10));
     for binding in bindings {
         assert_eq!(binding.data["spec"]["validationActions"], json!(["Deny"]));
     }

@@ -99,6 +99,7 @@ async fn the_hardened_operator_refuses_private_addresses_to_tenants() {
         "--deny-cidr=10.0.0.0/28",
         "--deny-private-for-key-providers",
         "--disclose-cidr=KeyProviders=10.1.0.0/16",
+        "--verify-cidr=namespace/billing=10.2.0.0/16",
         "--ibm-cloud-host=iam.example.com:8443",
     ] {
         assert!(everything.iter().any(|arg| arg == flag), "`{flag}` is not in {everything:?}");

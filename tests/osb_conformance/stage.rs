@@ -43,6 +43,7 @@ impl Stage {
             service_account_token: PathBuf::new(),
             ibm_cloud_settling: servicekey_operator::testing::IbmCloudConfig::SETTLING,
             secrets: Restrictions::default(),
+            verify_networks: Vec::new(),
         };
         let operator = Operator::new(plane.admin(), options).run(std::future::pending());
         Self {

@@ -53,6 +53,13 @@ pub struct AddressPolicy {
     names: Arc<dyn Names>,
 }
 
+impl AddressPolicy {
+    /// The rules for all authors.
+    pub(crate) fn rules(&self) -> &AddressRules {
+        &self.rules
+    }
+}
+
 impl Default for AddressPolicy {
     fn default() -> Self {
         AddressRules::default().into()
@@ -131,7 +138,7 @@ impl AddressPolicy {
         Self { names, ..self }
     }
 
-    pub(super) fn names(&self) -> Arc<dyn Names> {
+    pub(crate) fn names(&self) -> Arc<dyn Names> {
         Arc::clone(&self.names)
     }
 

@@ -18,12 +18,13 @@ use uuid::Uuid;
 use super::{
     Worker, consumers,
     local_state::WrittenSecret,
+    metrics,
     reconciler::{Reconciler, SecretLookup, Target, written_secret},
-    request, status, workloads,
+    request, staging, status, workloads,
 };
 use crate::{
     api::{OnChange, Reason, ServiceKey, marks},
-    backend::ErrorClass,
+    backend::{Credentials, ErrorClass, Kept},
     controller::{
         as_field_manager,
         error::{Error, bounded},
@@ -31,7 +32,7 @@ use crate::{
     },
     lifecycle::{
         Answer, Attempted, Claim, Failure, KeyRecord, KubernetesEffect, Observed, Operation,
-        ParametersDigest, Problem, Report, Sequence,
+        ParametersDigest, Problem, Recorded, Report, Sequence, StagingView,
     },
     runtime::answers,
     secret::{self, Entries, Imprint, Marks, ParametersKey, RenderError},
@@ -68,6 +69,12 @@ pub(super) enum Change {
         /// Whether the API server refused the read, or did not answer.
         is_unanswered: bool,
     },
+    /// A request showed the staging Secret, and the cache may lag.
+    StagingSeen(StagingView),
+    /// The staging Secret was written.
+    Staged,
+    /// The key and the credentials in the staging Secret; `None`: they can't be used.
+    StagingRead(Option<(KeyRecord, Kept<Credentials>)>),
     /// The memory budget dropped the credentials in hand in favor of others.
     CredentialsGone,
     /// An answer for the decision that chose the effect.
@@ -99,6 +106,9 @@ pub(super) async fn apply(
         KubernetesEffect::RestartWorkloads { restart, companions } => {
             Ok(vec![Change::Learned(workloads::restart(reconciler, restart, &companions).await)])
         }
+        KubernetesEffect::StageCredentials(key) => staging::stage(reconciler, *key).await,
+        KubernetesEffect::ReadStaged(sequence) => staging::take(reconciler, observed, sequence).await,
+        KubernetesEffect::DiscardStaged => staging::discard(reconciler).await,
         KubernetesEffect::ReadParameters => Ok(vec![read_parameters(reconciler).await]),
         KubernetesEffect::RestoreSecret => restore_secret(reconciler, observed).await,
         KubernetesEffect::OmitPrevious => omit_previous(reconciler, observed).await,
@@ -179,6 +189,12 @@ async fn record(reconciler: &Reconciler<'_>, observed: &Observed, report: &Repor
         })));
     } else if former != before.former {
         applied.push(Change::Inherited);
+    }
+    let has_failed = |recorded: &Recorded| {
+        recorded.verification.as_ref().is_some_and(|verification| verification.failed.is_some())
+    };
+    if has_failed(&report.recorded) && !has_failed(before) {
+        metrics::count_verification(reconciler, false);
     }
     let operation = &report.recorded.operation;
     let with_ids = operation.as_ref().filter(|operation| operation.plan_ids.is_some());
@@ -319,17 +335,24 @@ async fn rehearse_secret(reconciler: &Reconciler<'_>) -> Result<Applied, Error> 
             Some(altered) => Ok(vec![altered]),
             None => {
                 let absent = is_new.then_some(Change::SecretLookup(SecretLookup::Absent));
-                Ok(absent.into_iter().chain([Change::Learned(Answer::Rehearsed)]).collect())
+                rehearsed(reconciler, absent).await
             }
         },
         Err(error) if is_new && error.is(409) => Ok(vec![look_up_secret(reconciler).await?]),
         // A webhook that does not support dry runs says nothing about the Secret.
         Err(error) if error.is(400) => {
             let found = if is_new { Some(look_up_secret(reconciler).await?) } else { None };
-            Ok(found.into_iter().chain([Change::Learned(Answer::Rehearsed)]).collect())
+            rehearsed(reconciler, found).await
         }
         Err(error) => refusal(reconciler, error),
     }
+}
+
+/// The changes after the rehearsal of the Secret succeeded: rehearses the staging Secret too, if there will be one.
+async fn rehearsed(reconciler: &Reconciler<'_>, found: Option<Change>) -> Result<Applied, Error> {
+    let refused = staging::rehearse(reconciler).await?;
+    let outcome = refused.unwrap_or(Change::Learned(Answer::Rehearsed));
+    Ok(found.into_iter().chain([outcome]).collect())
 }
 
 /// Writes the credentials in hand, on condition that the Secret is still as it was observed.

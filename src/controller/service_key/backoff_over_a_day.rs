@@ -88,7 +88,7 @@ impl Day {
         loop {
             match decide(&self.observed) {
                 Step::Apply(KubernetesEffect::Record(report)) => self.observed.recorded = report.recorded,
-                Step::Apply(effect) => panic!("{effect:?}"),
+                step @ (Step::Apply(_) | Step::Verify(_)) => panic!("{step:?}"),
                 Step::Execute(effect) => {
                     let answer = self.act(effect);
                     self.observed.run.learn(answer);

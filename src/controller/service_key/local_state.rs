@@ -22,7 +22,7 @@ use crate::{
     },
     lifecycle::{
         Claim, Failure, Inputs, KeyRecord, ParametersDigest, ParametersView, PendingOperation, Problem,
-        RemoteOperation, Requeue, Sequence, Unusable, Wait,
+        RemoteOperation, Requeue, Sequence, Unusable, Verified, Wait,
     },
     secret::{Marks, ParametersKey},
 };
@@ -44,6 +44,8 @@ pub(crate) struct LocalState {
     pub unusable: Option<(Circumstances, Unusable)>,
     /// The key whose credentials were stored, until the status records it.
     pub stored: Option<KeyRecord>,
+    /// The last attempt to use new credentials.
+    pub verified: Option<Verified>,
     /// An operation that the remote side has accepted and works on.
     pub pending: Option<PendingOperation>,
     /// A key that a bind may have created, until the status records that it has to be revoked, with the time when

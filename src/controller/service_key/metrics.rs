@@ -31,6 +31,16 @@ pub(super) fn count_answer(reconciler: &Reconciler<'_>, operation: KeyOperation,
     }
 }
 
+/// Counts a verified key. A key that the service did not accept in time completes no rotation.
+pub(super) fn count_verification(reconciler: &Reconciler<'_>, completed: bool) {
+    let (backend, metrics) = (reconciler.backend_kind(), &reconciler.context.shared.metrics);
+    metrics.count_verification(backend, completed);
+    let rotates = reconciler.key.status.as_ref().is_some_and(|status| status.key.is_some());
+    if rotates && !completed {
+        metrics.count_rotation(backend, false);
+    }
+}
+
 /// The outcome of an operation at a remote side.
 const fn key_outcome(answer: &Answer) -> KeyOutcome {
     match answer {
@@ -44,7 +54,8 @@ const fn key_outcome(answer: &Answer) -> KeyOutcome {
         | Answer::Released(_)
         | Answer::Stored(_)
         | Answer::Restarted(_, None)
-        | Answer::Consumers(..) => KeyOutcome::Done,
+        | Answer::Consumers(..)
+        | Answer::Verified(_) => KeyOutcome::Done,
         Answer::Accepted(_) | Answer::Running { .. } | Answer::PollFailed { .. } => KeyOutcome::UnderWay,
         Answer::Unreadable(_) | Answer::Unrepeatable(..) => KeyOutcome::Unreadable,
         Answer::Absent(_) | Answer::Proved(false) => KeyOutcome::Absent,

@@ -20,8 +20,10 @@ pub(super) mod seats;
 mod secret_cache;
 pub(super) mod secret_reader;
 mod secret_reservations;
+mod staging;
 pub(super) mod status;
 pub(super) mod templates;
+mod verification;
 mod workloads;
 
 #[cfg(test)]

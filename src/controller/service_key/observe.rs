@@ -19,7 +19,7 @@ use super::{
     pending_restarts::Targets,
     reconciler::{Reconciler, SecretLookup, Target, written_secret},
     seats::Seat,
-    status,
+    staging, status, verification,
 };
 use crate::{
     api::{Adoption, ProviderKind, Reason, marks},
@@ -62,6 +62,7 @@ pub(super) async fn observe(
         owner,
         desired: desired(reconciler, problem),
         secret,
+        staging: staging::view(reconciler),
         provider: provider(reconciler)?,
         admitted,
         plan: reconciler.plan_view(),
@@ -105,6 +106,28 @@ pub(super) async fn check_spec(
     let windows = key.spec.rotation.as_ref().map(|rotation| Windows::new(&rotation.windows));
     if let Some(Err(message)) = windows {
         return Ok(Some(Problem { reason: Reason::InvalidSpec, message }));
+    }
+    if key.spec.secret.secret_type == secret::STAGING_TYPE {
+        let message =
+            format!("`spec.secret.type` can't be `{}`, which only the operator uses", secret::STAGING_TYPE);
+        return Ok(Some(Problem { reason: Reason::InvalidSpec, message }));
+    }
+    let verify = key.spec.rotation.as_ref().and_then(|rotation| rotation.verify.as_ref());
+    if verify.is_some() && !context.shared.prober.has_networks(&target.namespace) {
+        let message = "the administrator admits no network for `spec.rotation.verify` in this namespace \
+                       (`--verify-cidr`, chart value `operator.verifyCidrs`)";
+        return Ok(Some(Problem { reason: Reason::NotPermitted, message: message.to_owned() }));
+    }
+    if let Some(verify) = verify {
+        let checked = context.shared.shares.templates.validate(&target.lane, verification::layout(verify));
+        match worker.idle_during(checked).await {
+            Ok(()) => {}
+            Err(error) if error.is_transient() => return Err(Error::Unchecked(error)),
+            Err(error) => {
+                let message = format!("`spec.rotation.verify` can't be used: {error}");
+                return Ok(Some(Problem { reason: Reason::InvalidSpec, message }));
+            }
+        }
     }
     let layout = reconciler.layout_in_spec();
     let templates = &context.shared.shares.templates;

@@ -16,6 +16,9 @@
 //! | `Poll` | the remote side works on a request | remote side (read) | nothing |
 //! | `Fetch` | the credentials have to be read again | Kubernetes API (reads `parametersFrom`), remote side (read) | nothing |
 //! | `Repeat` | the remote side shows credentials only in the answer to a bind | Kubernetes API (reads `parametersFrom`), remote side | the same key, or one with the same id |
+//! | `StageCredentials` | credentials are in hand that have to be verified | Kubernetes API | a staging Secret with the credentials |
+//! | `ReadStaged` | another process has staged credentials | Kubernetes API (read) | nothing |
+//! | `DiscardStaged` | the staged credentials are published, or their key is about to be revoked | Kubernetes API | no staging Secret |
 //! | `WriteSecret` | credentials are in hand | Kubernetes API | a Secret whose marks show which key it contains |
 //! | `Confirm` | it is unknown whether the key exists, or its id | remote side (read) | nothing |
 //! | `RestartWorkloads` | half a minute after a rotation, if the spec names workloads | Kubernetes API | workloads that restart; the next `RestartWorkloads` changes nothing |
@@ -48,7 +51,7 @@ use super::{
     metrics,
     observe::{self, Snapshot},
     reconciler::{CalledProvider, Reconciler, SecretNotes, Target},
-    status, workloads,
+    status, verification, workloads,
 };
 use crate::{
     api::{ServiceKey, marks},
@@ -59,8 +62,8 @@ use crate::{
         unread,
     },
     lifecycle::{
-        Answer, KubernetesEffect, Observed, Operation, ParametersDigest, Problem, RemoteEffect, Requeue,
-        RunState, Step, Unusable, Wait, decide, full_second,
+        Answer, KubernetesEffect, Observed, Operation, ParametersDigest, ProbeOutcome, Problem, RemoteEffect,
+        Requeue, RunState, Sequence, Step, Unusable, Wait, decide, full_second,
     },
     runtime::metrics::{KeyOperation, ReconcileOutcome},
     secret::ParametersKey,
@@ -206,6 +209,10 @@ impl Driver<'_> {
                     let span = tracing::info_span!("step", effect = <&str>::from(&effect));
                     self.execute(&observed, effect).instrument(span).await
                 }
+                Step::Verify(sequence) => {
+                    let span = tracing::info_span!("step", effect = "Verify");
+                    self.verify(sequence).instrument(span).await
+                }
                 Step::Wait(wait) => return Ok(End::Waiting(wait)),
             };
             if flow == Flow::Ended {
@@ -284,6 +291,26 @@ impl Driver<'_> {
         self.place = None;
         self.learn(executed);
         self.worker.reacquire().await;
+        Flow::Continues
+    }
+
+    /// Third stage, at the service that the credentials are for. It needs neither the provider nor a slot there.
+    async fn verify(&mut self, sequence: Sequence) -> Flow {
+        let attempt = verification::verify(&self.reconciler, sequence);
+        let attempt = self.reconciler.target.lane.clone().scope(attempt).boxed();
+        self.worker.release();
+        let verified = attempt.await;
+        self.worker.reacquire().await;
+        if let Some(verified) = verified {
+            if verified.outcome == ProbeOutcome::Accepted {
+                metrics::count_verification(&self.reconciler, true);
+            }
+            self.learn_answer(Answer::Verified(verified));
+        } else {
+            // Other credentials needed the memory. The next decision reads the staged ones.
+            let run = &mut self.reconciler.run;
+            (run.in_hand, run.staging_read) = (None, false);
+        }
         Flow::Continues
     }
 
@@ -371,6 +398,7 @@ impl<'a> Driver<'a> {
             unsure_revocation: local.unsure_revocation.take(),
             revoked: mem::take(&mut local.revoked),
             refuted: mem::take(&mut local.refuted),
+            verified: local.verified.take(),
             ..RunState::default()
         };
         let mut reconciler = Reconciler {
@@ -397,6 +425,7 @@ impl<'a> Driver<'a> {
         (local.pending, local.given_up) = (run.pending, run.given_up);
         local.unsure_revocation = run.unsure_revocation;
         local.refuted = run.refuted;
+        local.verified = run.verified;
         if key.metadata.deletion_timestamp.is_some() {
             local.revoked = run.revoked;
         }
@@ -438,6 +467,18 @@ impl<'a> Driver<'a> {
                     local.written = Some(written);
                 }
                 Change::CredentialsGone => run.in_hand = None,
+                Change::StagingSeen(view) => secret.staging = Some(view),
+                Change::Staged => secret.staging = None,
+                Change::StagingRead(read) => {
+                    run.staging_read = true;
+                    if let Some((key, credentials)) = read {
+                        local.take_in_hand(Some((key.clone(), credentials)));
+                        // The last attempt was made with the same credentials.
+                        let verified = run.verified.take();
+                        self.learn_answer(Answer::Issued(key));
+                        self.reconciler.run.verified = verified;
+                    }
+                }
                 Change::ParametersRead(digest) => self.learn_parameters(digest),
                 Change::ParametersUnread { is_unanswered } => {
                     local.parameters.view.read_at = Some(now);
@@ -493,6 +534,11 @@ impl<'a> Driver<'a> {
 
     fn learn_answer(&mut self, answer: Answer) {
         match &answer {
+            Answer::Revoked(sequence, _)
+                if self.reconciler.local.in_hand().is_some_and(|(key, _)| key.sequence == *sequence) =>
+            {
+                self.reconciler.local.take_in_hand(None);
+            }
             Answer::Stored(_) => {
                 self.reconciler.local.take_in_hand(None);
                 self.reconciler.local.reset_backoff();

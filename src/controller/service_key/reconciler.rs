@@ -32,6 +32,7 @@ use crate::{
     fair::Lane,
     lifecycle::{
         Allowance, Claim, Identity, Inputs, Observed, PlanIds, PlanView, Problem, RunState, Sequence,
+        StagingView,
     },
     secret::{self, Digest, Entries, ExpiryParts, Layout, Marks, Ownership, ParametersKey},
     wipe::HeldSecret,
@@ -121,6 +122,8 @@ pub(super) struct SecretNotes {
     pub(super) other_writers: Option<String>,
     /// Write conflicts on the Secret in this reconcile.
     pub(super) conflicts: u32,
+    /// The staging Secret as a request of this reconcile showed it. The cache may lag.
+    pub(super) staging: Option<StagingView>,
 }
 
 /// The result of a lookup of the Secret by name.

@@ -8,12 +8,12 @@ use crate::{
     api::{
         self, Binding, ConditionType, ExpiryOrigin, ExpiryOriginKind, IgnoredExpiry, KeyGone, KeyStatus,
         OperationStatus, OperationStatusKind, Reason, RestartStatus, SecretStatus, ServiceKey,
-        ServiceKeyStatus,
+        ServiceKeyStatus, VerificationStatus,
     },
     lifecycle::{
-        CredentialEnd, Expiry, ExpirySource, Inputs, KeyRecord, Lifetime, Loss, LossCause, Operation,
-        OperationStage, PendingOperation, PlanIds, PreviousKey, Problem, PublishedReady, Recorded, Report,
-        Sequence, WorkloadRestart,
+        CredentialEnd, Expiry, ExpirySource, FailedVerification, Inputs, KeyRecord, Lifetime, Loss,
+        LossCause, Operation, OperationStage, PendingOperation, PlanIds, PreviousKey, Problem,
+        PublishedReady, Recorded, Report, Sequence, Verification, WorkloadRestart, first_bytes,
     },
 };
 
@@ -26,6 +26,7 @@ pub(crate) fn read(status: Option<&ServiceKeyStatus>) -> Recorded {
         operation: status.operation.as_ref().and_then(operation),
         loss: status.key.as_ref().and_then(loss),
         restart: status.restart.as_ref().and_then(restart),
+        verification: status.verification.as_ref().and_then(verification),
         former: former_uid(status),
     }
 }
@@ -113,6 +114,37 @@ fn restart_status(restart: &WorkloadRestart) -> RestartStatus {
         due_at: Time(*due),
         failed_attempts: Some(*attempts).filter(|attempts| *attempts > 0),
         problem: problem.clone(),
+    }
+}
+
+/// The longest text about a failed verification, in bytes.
+const LONGEST_PROBLEM: usize = 2048;
+
+fn verification(verification: &VerificationStatus) -> Option<Verification> {
+    let VerificationStatus { sequence, since, probe, failures, retry_at, problem, inputs, revoked } =
+        verification;
+    let failed = retry_at.as_ref().map(|retry_at| FailedVerification {
+        retry_at: retry_at.0,
+        problem: problem.clone().unwrap_or_default(),
+        inputs: inputs.as_deref().unwrap_or_default().into(),
+        revoked: revoked.unwrap_or_default(),
+    });
+    let (sequence, failures) = (Sequence::new(*sequence)?, failures.unwrap_or_default());
+    Some(Verification { sequence, since: since.0, probe: probe.clone(), failures, failed })
+}
+
+fn verification_status(verification: &Verification) -> VerificationStatus {
+    let Verification { sequence, since, probe, failures, failed } = verification;
+    let problem = failed.as_ref().map(|failed| first_bytes(&failed.problem, LONGEST_PROBLEM).to_owned());
+    VerificationStatus {
+        sequence: sequence.number(),
+        since: Time(*since),
+        probe: probe.clone(),
+        failures: Some(*failures).filter(|failures| *failures > 0),
+        retry_at: failed.as_ref().map(|failed| Time(failed.retry_at)),
+        problem,
+        inputs: failed.as_ref().map(|failed| failed.inputs.to_string()),
+        revoked: failed.as_ref().filter(|failed| failed.revoked).map(|_| true),
     }
 }
 
@@ -227,6 +259,7 @@ pub(crate) fn from_report(
             .or_else(|| before.and_then(|status| status.instance_place.clone())),
         next_rotation: next_rotation.map(Time),
         restart: recorded.restart.as_ref().map(restart_status),
+        verification: recorded.verification.as_ref().map(verification_status),
         operation: recorded
             .operation
             .as_ref()

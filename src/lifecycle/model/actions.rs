@@ -20,11 +20,13 @@ impl Model for Exploration {
             actions.extend(state.fates().map(Action::Step));
             let worse = [ModelProvider::Closed, ModelProvider::Down].map(Action::ProviderBecomes);
             actions.extend(worse.into_iter().filter(|_| state.provider == ModelProvider::Up));
-            // Without lists, the loss of a key whose credentials are in hand or in the Secret goes unnoticed.
+            // Without lists, the loss of a key whose credentials are in hand, staged or in the Secret goes unnoticed.
             let (lists, intact) =
                 (state.life == Life::Lost, matches!(state.secret, Some(Stored::Ours { damaged: false, .. })));
             let held = state.process.run.in_hand.as_ref().map(|key| key.sequence);
-            let forgettable = state.remote.keys().filter(|key| lists || !intact && Some(**key) != held);
+            let staged = state.staged.as_ref().map(|key| key.sequence);
+            let is_known = |key: &Sequence| [held, staged].contains(&Some(*key));
+            let forgettable = state.remote.keys().filter(|key| lists || !intact && !is_known(key));
             actions.extend(forgettable.map(|sequence| Action::RemoteForgets(*sequence)));
             actions.extend(state.recorded.key.as_ref().filter(|_| lists).map(|_| Action::ListMisses));
         }
@@ -192,6 +194,8 @@ impl ModelState {
                 | Step::Apply(KubernetesEffect::RehearseSecret)
                 | Step::Apply(KubernetesEffect::RestartWorkloads { .. })
                 | Step::Apply(KubernetesEffect::LookForConsumers(_))
+                | Step::Apply(KubernetesEffect::StageCredentials(_))
+                | Step::Verify(_)
                 | Step::Apply(KubernetesEffect::RestoreSecret)
                 | Step::Apply(KubernetesEffect::OmitPrevious)
                 | Step::Execute(RemoteEffect::Release(_))

@@ -46,6 +46,8 @@ struct ModelState {
     restarted: Option<Sequence>,
     /// The key that the pods use.
     pods: Option<Sequence>,
+    /// The key whose credentials are staged.
+    staged: Option<Box<KeyRecord>>,
     life: Life,
     process: ModelProcess,
     budget: ExplorationBudget,
@@ -227,9 +229,13 @@ impl ModelState {
             provider: if is_outsider { ModelProvider::Closed } else { ModelProvider::Up },
             backup: None,
             hour: 0,
-            rotates: matches!(life, Life::Rotating | Life::Restarting | Life::Proving | Life::RevokingFirst),
+            rotates: matches!(
+                life,
+                Life::Rotating | Life::Restarting | Life::Proving | Life::Verifying | Life::RevokingFirst
+            ),
             restarted: None,
             pods: None,
+            staged: None,
             life,
             process: ModelProcess::started(0),
             budget,
@@ -256,6 +262,11 @@ impl ModelState {
                 suspended: object.suspended,
                 inputs: self.desired_inputs(object),
                 follows_parameters: self.life == Life::Following,
+                verification: (self.life == Life::Verifying).then(|| VerificationPolicy {
+                    within: hours(1),
+                    every: hours(1),
+                    probe: "a".to_owned(),
+                }),
                 rotation: RotationPolicy {
                     every: self.rotates.then(|| hours(2)),
                     overlap: hours(1),
@@ -272,6 +283,7 @@ impl ModelState {
             plan: PlanView::NotNeeded,
             noted_first: None,
             secret: self.process.view.clone().believed(&evidence),
+            staging: self.staged.as_ref().map_or(StagingView::Absent, |key| StagingView::Holds(key.sequence)),
             provider: match self.provider {
                 ModelProvider::Up => ProviderView::Available,
                 ModelProvider::Closed => ProviderView::Closed(problem(Reason::ProviderNotAllowed)),
@@ -398,6 +410,8 @@ pub(crate) enum Life {
     Restarting,
     /// Like `Rotating`, and the operator revokes a previous key only when no pod uses it.
     Proving,
+    /// Like `Rotating`, and new credentials are published only after the service has accepted them.
+    Verifying,
     /// The edits change the content of `parametersFrom`, which no watch shows, and the user wants another key then.
     Following,
     /// Like `Rotating`, but the operator revokes a key before it creates the next one.
@@ -464,6 +478,7 @@ pub(super) fn wander() {
         Life::Rotating,
         Life::Restarting,
         Life::Proving,
+        Life::Verifying,
         Life::Following,
         Life::RevokingFirst,
         Life::FoundAgain,

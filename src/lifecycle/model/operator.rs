@@ -36,6 +36,7 @@ impl ModelState {
             unusable,
             mut revoked,
             refuted,
+            verified,
             ..
         } = std::mem::take(&mut self.process.run);
         if let (Requeue::Poll, Some(work)) = (rest.requeue, &mut under_way) {
@@ -54,8 +55,22 @@ impl ModelState {
             unusable,
             revoked,
             refuted,
+            verified,
             ..RunState::default()
         };
+    }
+
+    fn has_staged(&self, sequence: Sequence) -> bool {
+        self.staged.as_ref().is_some_and(|key| key.sequence == sequence)
+    }
+
+    /// Whether no Secret has the credentials in hand, and the service has not refused them.
+    fn is_unstored(&self, in_hand: Option<&KeyRecord>) -> bool {
+        let refused =
+            self.recorded.verification.as_ref().filter(|verification| verification.failed.is_some());
+        in_hand.is_some_and(|key| {
+            !self.has_staged(key.sequence) && refused.is_none_or(|refused| refused.sequence != key.sequence)
+        })
     }
 
     /// Whether a previous key may stay for the pods that use it.
@@ -138,7 +153,11 @@ impl ModelState {
                 let looked = !matches!(self.process.view, SecretView::Unknown | SecretView::Foreign { .. });
                 self.breaks("1: store the finalizer before a key is created", !object.finalizer);
                 self.breaks("4: look for a foreign Secret before a key is created", !looked);
-                self.breaks("5: store credentials in hand first", in_hand.is_some());
+                self.breaks("5: store credentials in hand first", self.is_unstored(in_hand.as_ref()));
+                self.breaks(
+                    "the staged credentials of a key that is gone are discarded before its number is used again",
+                    self.has_staged(sequence) && self.process.run.revoked.contains_key(&sequence),
+                );
                 self.breaks("a key is created for a deleted ServiceKey", object.deleting);
                 self.breaks(
                     "a key is created that the provider does not permit",
@@ -151,11 +170,11 @@ impl ModelState {
                 self.bind(object, sequence, fate);
             }
             Step::Execute(RemoteEffect::Fetch(sequence)) => {
-                self.breaks("5: store credentials in hand first", in_hand.is_some());
+                self.breaks("5: store credentials in hand first", self.is_unstored(in_hand.as_ref()));
                 self.fetch(sequence, fate);
             }
             Step::Execute(RemoteEffect::Repeat(sequence)) => {
-                self.breaks("5: store credentials in hand first", in_hand.is_some());
+                self.breaks("5: store credentials in hand first", self.is_unstored(in_hand.as_ref()));
                 self.breaks("a request is repeated that would create another key", self.life.finds());
                 self.repeat(sequence, fate);
             }
@@ -181,6 +200,16 @@ impl ModelState {
                 self.release(sequence, fate);
             }
             Step::Apply(KubernetesEffect::WriteSecret { key, previous }) => {
+                let verified = self.process.run.verified.as_ref();
+                let is_accepted = verified.is_some_and(|last| {
+                    last.sequence == key.sequence && last.outcome == ProbeOutcome::Accepted
+                });
+                let is_known = self.recorded.key.as_ref().is_some_and(|known| known.sequence >= key.sequence);
+                let is_held = matches!(&self.secret, Some(Stored::Ours { key: Some(held), .. }) if held.sequence >= key.sequence);
+                self.breaks(
+                    "no credentials are published before the service has accepted them",
+                    self.life == Life::Verifying && !is_accepted && !is_known && !is_held,
+                );
                 self.write_secret(*key, previous, fate)
             }
             Step::Apply(KubernetesEffect::RestartWorkloads { restart, .. }) => {
@@ -199,6 +228,27 @@ impl ModelState {
                 consumers.problem = (fate == Fate::Refused).then(|| "it failed".to_owned());
                 self.process.run.learn(Answer::Consumers(change, consumers));
             }
+            Step::Verify(sequence) => {
+                self.breaks("credentials are stored before they are verified", !self.has_staged(sequence));
+                let outcome = match fate {
+                    Fate::Refused => ProbeOutcome::Refused("it is refused".to_owned()),
+                    _ => ProbeOutcome::Accepted,
+                };
+                self.process.run.learn(Answer::Verified(Verified { sequence, at: self.now(), outcome }));
+            }
+            Step::Apply(KubernetesEffect::StageCredentials(_)) if fate == Fate::Refused => {
+                self.process.run.learn(Answer::Failed(failure(Attempted::Store, ErrorClass::Rejected)));
+            }
+            Step::Apply(KubernetesEffect::StageCredentials(key)) => self.staged = Some(key),
+            Step::Apply(KubernetesEffect::ReadStaged(sequence)) => {
+                self.process.run.staging_read = true;
+                if let Some(key) = self.staged.clone().filter(|key| key.sequence == sequence) {
+                    let verified = self.process.run.verified.take();
+                    self.process.run.learn(Answer::Issued(*key));
+                    self.process.run.verified = verified;
+                }
+            }
+            Step::Apply(KubernetesEffect::DiscardStaged) => self.staged = None,
             Step::Apply(KubernetesEffect::ReadParameters) => {
                 self.breaks("content is read that does not matter", self.life != Life::Following);
                 self.process.seen = Some((object.inputs, self.hour));

@@ -157,6 +157,9 @@ impl ModelState {
         match &self.secret {
             Some(Stored::Foreign) => Ok(()),
             Some(Stored::Ours { key: Some(key), previous: None, damaged: false, flaw: None, .. }) => {
+                if self.staged.is_some() {
+                    return complaint("credentials stay staged");
+                }
                 let only = BTreeMap::from([(key.sequence, object.inputs)]);
                 if self.remote != only {
                     return complaint("the remote side has other keys than the current one");
@@ -165,7 +168,10 @@ impl ModelState {
                 let is_told = told.as_ref().is_some_and(|told| {
                     told.id.is_some() && told.sequence == key.sequence && told.inputs == key.inputs
                 });
-                if !is_told || self.recorded != (Recorded { key: told, ..Recorded::default() }) {
+                let verification =
+                    self.recorded.verification.clone().filter(|verification| verification.failed.is_some());
+                if !is_told || self.recorded != (Recorded { key: told, verification, ..Recorded::default() })
+                {
                     return complaint("the status records something else");
                 }
                 Ok(())

@@ -63,6 +63,7 @@ pub(crate) fn asking() -> Observed {
             suspended: false,
             inputs: "now".into(),
             follows_parameters: false,
+            verification: None,
             rotation: RotationPolicy {
                 every: None,
                 overlap: Duration::ZERO,
@@ -91,6 +92,7 @@ pub(crate) fn asking() -> Observed {
         other_writers: None,
         companions: BTreeMap::new(),
         parameters: ParametersView::default(),
+        staging: StagingView::Absent,
         published: None,
         now: now(),
     }

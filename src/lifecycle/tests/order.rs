@@ -35,6 +35,23 @@ fn of_a_plan() -> Observed {
     Observed { plan: PlanView::Known(ids("p-1")), ..asking() }
 }
 
+/// A ServiceKey without a key, whose first one has to be verified.
+fn verifying() -> Observed {
+    with(asking(), |observed| {
+        observed.desired.verification =
+            Some(VerificationPolicy { within: MINUTE, every: MINUTE, probe: "a".to_owned() });
+        observed.secret = SecretView::Absent;
+    })
+}
+
+/// The service did not accept the first key.
+fn refused(revoked: bool) -> Verification {
+    let inputs = asking().desired.inputs;
+    let failed = FailedVerification { retry_at: at(3600), problem: "no".to_owned(), inputs, revoked };
+    let (sequence, probe) = (Sequence::FIRST, "a".to_owned());
+    Verification { sequence, since: now(), probe, failures: 1, failed: Some(failed) }
+}
+
 /// The third key was lost with its Secret, and the two before it still exist.
 fn lost_with_two_before() -> Observed {
     with(holding(KeyRecord { sequence: sequence(3), ..key("now") }), |observed| {
@@ -56,6 +73,7 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
     let restore = "Restore the Secret";
     let maintain = "Maintain the key";
     let revoke = "Revoke a replaced key";
+    let verify = "Verify a key";
     let judge = "Judge a former Secret";
     let accept = "Continue with former keys";
     let marked = || Observed { marks_keys: true, ..restored() };
@@ -90,6 +108,59 @@ fn scenarios() -> Vec<(&'static str, &'static str, Observed)> {
                 observed.recorded.operation = Some(operation);
                 observed.run.completed = observed.run.pending.take();
             })),
+        ),
+        (
+            verify,
+            "refuse_foreign_staging_secret",
+            with(verifying(), |observed| {
+                observed.run.in_hand = Some(key("now"));
+                observed.staging = StagingView::Foreign { holder: "it is taken".to_owned() };
+            }),
+        ),
+        (
+            "Create a key",
+            "refuse_foreign_staging_secret",
+            with(verifying(), |observed| {
+                observed.staging = StagingView::Foreign { holder: "it is taken".to_owned() };
+            }),
+        ),
+        (
+            verify,
+            "give_up",
+            with(verifying(), |observed| {
+                observed.run.in_hand = Some(key("now"));
+                observed.staging = StagingView::Holds(Sequence::FIRST);
+                observed.recorded.verification =
+                    Some(Verification { since: now() - MINUTE, failed: None, ..refused(true) });
+                let outcome = ProbeOutcome::Refused("no".to_owned());
+                observed.run.verified = Some(Verified { sequence: Sequence::FIRST, at: now(), outcome });
+            }),
+        ),
+        (
+            restore,
+            "discard_refused_credentials",
+            with(verifying(), |observed| {
+                observed.recorded.verification = Some(refused(false));
+                observed.staging = StagingView::Holds(Sequence::FIRST);
+            }),
+        ),
+        (
+            restore,
+            "revoke_refused_key",
+            with(verifying(), |observed| observed.recorded.verification = Some(refused(false))),
+        ),
+        (
+            restore,
+            "record_refused_key",
+            with(verifying(), |observed| {
+                observed.recorded.verification = Some(refused(false));
+                observed.run.revoked.insert(Sequence::FIRST, now());
+            }),
+        ),
+        (
+            restore,
+            "wait_after_refused_key",
+            with(verifying(), |observed| observed.recorded.verification = Some(refused(true))),
         ),
         ("Every ServiceKey", "judge_former_secret", restored()),
         (judge, "accept_former_keys", restored()),

@@ -47,6 +47,15 @@ static RESTARTS: MetricEntry = MetricEntry {
              causes",
 };
 
+static VERIFICATIONS: MetricEntry = MetricEntry {
+    name: "servicekeys_verifications_total",
+    labels: &[BACKEND, Label { name: "outcome", values: Values::OneOf(&ROTATION_OUTCOMES) }],
+    help: "Keys verified by `spec.rotation.verify`: `completed` when the service accepted the credentials, `failed` when it \
+           did not accept them in time",
+    advice: "The operator revokes a key whose verification failed, and creates another one later; the condition `Ready` or \
+             `Rotating` with the reason `VerificationFailed` gives the service's last answer",
+};
+
 static ORPHAN_MITIGATIONS: MetricEntry = MetricEntry {
     name: "servicekeys_orphan_mitigations_total",
     labels: &[BACKEND],
@@ -140,6 +149,7 @@ pub(super) struct Keys {
     operations: Family<OperationLabels, Counter>,
     rotations: Family<RotationLabels, Counter>,
     restarts: Family<RotationLabels, Counter>,
+    verifications: Family<RotationLabels, Counter>,
     orphan_mitigations: Family<BackendLabels, Counter>,
     left_behind: Family<BackendLabels, Counter>,
     orphans: Family<ProviderLabels, Gauge>,
@@ -161,6 +171,7 @@ impl Keys {
         catalog.add(&OPERATIONS, self.operations.clone());
         catalog.add(&ROTATIONS, self.rotations.clone());
         catalog.add(&RESTARTS, self.restarts.clone());
+        catalog.add(&VERIFICATIONS, self.verifications.clone());
         catalog.add(&ORPHAN_MITIGATIONS, self.orphan_mitigations.clone());
         catalog.add(&LEFT_BEHIND, self.left_behind.clone());
         catalog.add(&ORPHANS, self.orphans.clone());
@@ -171,7 +182,7 @@ impl Keys {
     /// Creates the counters of this kind of remote side at 0. Prometheus sees no increase in a series that starts at 1.
     pub(super) fn begin(&self, backend: BackendKind) {
         for outcome in ROTATION_OUTCOMES {
-            for counter in [&self.rotations, &self.restarts] {
+            for counter in [&self.rotations, &self.restarts, &self.verifications] {
                 let _ = counter.get_or_create(&RotationLabels { backend, outcome });
             }
         }
@@ -240,6 +251,13 @@ impl Metrics {
             let count = u64::try_from(count).unwrap_or(u64::MAX);
             self.0.keys.restarts.get_or_create(&RotationLabels { backend, outcome }).inc_by(count);
         }
+    }
+
+    /// Counts a verified key. It is completed when the service accepted the credentials.
+    pub(crate) fn count_verification(&self, backend: BackendKind, completed: bool) {
+        let [done, failed] = ROTATION_OUTCOMES;
+        let outcome = if completed { done } else { failed };
+        self.0.keys.verifications.get_or_create(&RotationLabels { backend, outcome }).inc();
     }
 
     /// Counts a bind that may have created a key without an owner. The operator revokes that key.

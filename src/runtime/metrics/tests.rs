@@ -17,6 +17,7 @@ fn exercised() -> (Metrics, crate::runtime::Watch) {
     metrics.count_key_operation(BACKEND, KeyOperation::Bind, KeyOutcome::Done);
     metrics.count_rotation(BACKEND, true);
     metrics.count_restarts(BACKEND, 2, 1);
+    metrics.count_verification(BACKEND, true);
     metrics.count_mitigated_orphan(BACKEND);
     metrics.count_left_behind(BACKEND, 3);
     metrics.set_orphans(None, "cf-eu10", 2);

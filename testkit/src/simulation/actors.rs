@@ -34,6 +34,9 @@ const WORKLOAD: &str = "app";
 /// The Secret with parameters of each tenant.
 pub const PARAMETERS: &str = "parameters";
 
+/// The variant of a ServiceKey whose new keys are never verified.
+const UNVERIFIED: u32 = 5;
+
 /// The namespaces of the tenants.
 pub const TENANTS: [&str; 2] = ["team-a", "team-b"];
 
@@ -48,6 +51,8 @@ pub struct Plan {
     pub waits_for_pods: Vec<bool>,
     /// For each ServiceKey: whether another content of its parameters leads to another key.
     pub follows_parameters: Vec<bool>,
+    /// For each ServiceKey: how its new keys are verified before they are published, if they are.
+    pub verify: Vec<Option<Value>>,
 }
 
 /// The actors of a run.
@@ -109,6 +114,13 @@ impl Actors {
         let number = number % self.plan.keys.len();
         let (namespace, side) = self.plan.keys[number];
         (TENANTS[namespace % TENANTS.len()], format!("key-{number}"), side)
+    }
+
+    /// Namespace and name of the staging Secret of a ServiceKey.
+    fn staged(&self, number: usize) -> (&'static str, String) {
+        let (namespace, name, _) = self.key(number);
+        let found = self.send(Method::GET, &service_key(namespace, &name), None).1;
+        (namespace, checks::staging_name(text(&found, "/metadata/uid").unwrap_or_default()))
     }
 
     fn side(&self, number: usize) -> usize {
@@ -199,6 +211,15 @@ impl Actors {
                 self.merge(&secret(namespace, PARAMETERS), &json!({"stringData": {"json": content}}));
             }
             Action::StartPod { key, late, ahead } => self.start_pod(*key, *late, *ahead),
+            Action::DeleteStaged { key } => {
+                let (namespace, name) = self.staged(*key);
+                self.send(Method::DELETE, &secret(namespace, &name), None);
+            }
+            Action::EditStaged { key } => {
+                let (namespace, name) = self.staged(*key);
+                let patch = json!({"stringData": {"credentials.json": "{\"password\": \"edited\"}"}});
+                self.merge(&secret(namespace, &name), &patch);
+            }
         }
     }
 
@@ -269,7 +290,8 @@ impl Actors {
     fn follow_advice(&self, object: &Value) {
         let (namespace, name) = checks::place(object);
         let advice = checks::ready(object);
-        if advice.starts_with("CredentialsUnusable") {
+        let is_refused = is_waiting_after_refusal(object) && self.world.services.are_healed();
+        if advice.starts_with("CredentialsUnusable") || is_refused {
             self.rotate(&namespace, &name);
         }
         if !["SecretConflict", "RevokeFailed"].iter().any(|reason| advice.starts_with(reason)) {
@@ -359,6 +381,9 @@ impl Actors {
         if self.plan.follows_parameters[number] {
             let source = json!({"name": PARAMETERS, "key": "json"});
             spec["parametersFrom"] = json!([{"secretKeyRef": source, "onChange": "Rotate"}]);
+        }
+        if let Some(verify) = self.plan.verify[number].as_ref().filter(|_| variant != UNVERIFIED) {
+            spec["rotation"]["verify"] = verify.clone();
         }
         if self.plan.waits_for_pods[number] && variant != 4 {
             let rotation = &mut spec["rotation"];
@@ -753,6 +778,11 @@ fn secret(namespace: &str, name: &str) -> String {
 fn finalizers(object: &Value) -> impl Iterator<Item = &str> {
     let all = object.pointer("/metadata/finalizers").and_then(Value::as_array).into_iter().flatten();
     all.filter_map(Value::as_str)
+}
+
+/// Whether the operator waits because the service did not accept a key.
+fn is_waiting_after_refusal(key: &Value) -> bool {
+    key.pointer("/status/verification/retryAt").is_some()
 }
 
 /// The metadata that a backup keeps.

@@ -39,6 +39,8 @@ const SETTLING: Duration = Duration::from_secs(29);
 const MOST_WRITTEN: usize = 400;
 /// The most calls to a remote side within a minute.
 const MOST_CALLS: usize = 360;
+/// The shortest time between two log-ins with the credentials of one key. Users choose one second or more.
+const BETWEEN_LOG_INS: Duration = Duration::from_millis(900);
 /// The longest time for which an effect may follow its decision, apart from pauses of the process.
 const IN_FLIGHT: Duration = Duration::from_secs(10);
 /// The longest time for which the operator may not know of a change of a ServiceKey, because watches lag.
@@ -85,8 +87,11 @@ pub enum Rule {
     CallBudget,
     /// No ServiceKey and no provider costs more writes to the API server within an hour than its budget.
     WriteBudget,
-    /// The credentials of a new key are stored before the operator changes anything else for its ServiceKey.
+    /// The credentials of a new key are stored before the operator changes anything else for its ServiceKey, and before
+    /// it uses them.
     StoredFirst,
+    /// If a user wants the service to accept new keys first, the Secret contains no key that it did not accept.
+    NeverUnverified,
     /// A login is sent only to its own remote side.
     LoginStays,
     /// No request is sent to an address that the policy forbids.
@@ -114,7 +119,8 @@ pub enum Rule {
     Settles,
     /// After the trouble, nothing is at a remote side without a ServiceKey.
     NoOrphan,
-    /// After the trouble, each Secret of the operator has its ServiceKey.
+    /// After the trouble, each Secret of the operator has its ServiceKey, and none contains credentials that are not
+    /// published.
     NoStraySecret,
     /// After the trouble, nothing happens any more.
     Rest,
@@ -177,6 +183,12 @@ pub struct Checks {
     robbed: BTreeSet<Uuid>,
     /// The texts in each Secret of the operator, by namespace and name, and those of the current key alone.
     secrets: BTreeMap<(String, String), [BTreeSet<String>; 2]>,
+    /// The texts in each Secret with credentials that are not published yet, by namespace and name.
+    staged: BTreeMap<(String, String), BTreeSet<String>>,
+    /// The secret texts with which a service accepted a log-in.
+    accepted: BTreeSet<String>,
+    /// The process that last logged in to a service with each secret text, and when.
+    tried: BTreeMap<String, (String, Instant)>,
     /// The Secrets of a backup that the operator has not taken up. Nothing proves that they are its own.
     backups: BTreeSet<(String, String)>,
     /// The texts of the current key that each running pod read from a Secret, by namespace and name.
@@ -254,6 +266,10 @@ struct KnownServiceKey {
     stored: BTreeMap<u32, Instant>,
     /// The number of the current key in the status.
     current: Option<u32>,
+    /// Since when each process knows that the user wants new keys to be verified.
+    verifies_from: Option<Instant>,
+    /// The numbers of the keys that were created since then.
+    to_verify: BTreeSet<u32>,
 }
 
 /// The inputs and the strategy that the user of a ServiceKey wants for its next key.
@@ -474,11 +490,43 @@ impl Checks {
         let text = String::from_utf8_lossy(answer);
         let shown = self.alive.iter().filter(|((of, _), _)| *of == side).map(|(_, key)| key);
         let shown = shown.filter(|key| !key.secret.is_empty() && text.contains(&key.secret));
-        let is_stored = |key: &SideKey| self.secrets.values().any(|[texts, _]| texts.contains(&key.secret));
-        for key in shown.filter(|key| !is_stored(key)) {
+        let unstored: Vec<_> = shown.filter(|key| !self.is_stored(&key.secret)).cloned().collect();
+        for key in unstored {
             if let Some((owner, _)) = key.mark {
                 self.custody.receive(process, owner, &key.id, &key.secret);
             }
+        }
+    }
+
+    /// Whether a Secret contains this text.
+    fn is_stored(&self, secret: &str) -> bool {
+        let published = self.secrets.values().map(|[texts, _]| texts);
+        published.chain(self.staged.values()).any(|texts| texts.contains(secret))
+    }
+
+    /// Sees a log-in to a service with this password when the service answers it.
+    pub fn tried(&mut self, process: &str, password: &str, is_accepted: bool) {
+        if is_accepted {
+            self.accepted.insert(password.to_owned());
+        }
+        let before = self.tried.insert(password.to_owned(), (process.to_owned(), Instant::now()));
+        let is_flood = before.is_some_and(|(of, at)| of == process && at.elapsed() < BETWEEN_LOG_INS);
+        if is_flood && !self.has_jumped {
+            self.report(Rule::NoFlood, format!("{process} logged in to a service again at once"));
+        }
+        let key = self.alive.values().find(|key| key.secret == password);
+        let Some((uid, sequence)) = key.and_then(|key| key.mark) else { return };
+        let of = self.heirs.get(&uid).copied().unwrap_or(uid);
+        let staging = staging_name(&of.to_string());
+        let is_touched = self.touched.keys().any(|(_, name)| *name == staging);
+        if let Some(known) = self.service_keys.get(&of).filter(|_| !is_touched)
+            && !self.is_stored(password)
+        {
+            let title = known.title();
+            self.report(
+                Rule::StoredFirst,
+                format!("key {sequence} of {title} was used before it was stored"),
+            );
         }
     }
 
@@ -587,6 +635,13 @@ impl Checks {
         if known.inputs != inputs {
             (known.inputs, known.edited) = (inputs, change.before.map(|_| Instant::now()));
         }
+        if after.pointer("/spec/rotation/verify").is_some() {
+            let unknown = if change.before.is_some() { UNKNOWN } else { Duration::ZERO };
+            known.verifies_from = known.verifies_from.or(Some(Instant::now() + unknown));
+        } else {
+            known.verifies_from = None;
+            known.to_verify.clear();
+        }
         known.is_disturbed |= after.pointer("/spec/rotation/every").is_some();
         let current = after.pointer("/status/key/sequence").and_then(Value::as_u64);
         known.current = current.and_then(|current| u32::try_from(current).ok());
@@ -657,6 +712,7 @@ impl Checks {
         }
         let Some(after) = change.after.filter(|after| is_managed(after)) else {
             self.secrets.remove(&place);
+            self.staged.remove(&place);
             if by == Author::Other {
                 let of_place =
                     |known: &&mut KnownServiceKey| (&known.namespace, &known.name) == (&place.0, &place.1);
@@ -668,7 +724,10 @@ impl Checks {
         texts.iter().for_each(|text| self.custody.store(text));
         let owner =
             text(after, "/metadata/labels/servicekeys.dev~1owner-uid").and_then(|uid| uid.parse().ok());
-        self.see_stored(owner, &texts, by);
+        let is_staging = is_staging(after);
+        if !is_staging {
+            self.see_stored(owner, &texts, by);
+        }
         if by == Author::Operator {
             let count = count_within(self.written.entry(place.clone()).or_default(), HOUR);
             if count > MOST_WRITTEN {
@@ -684,8 +743,37 @@ impl Checks {
                 }
             }
         }
+        if is_staging {
+            self.staged.insert(place, texts);
+            return;
+        }
+        if by == Author::Operator {
+            self.check_published(&place, &texts);
+        }
         let current = current_texts(after);
         self.secrets.insert(place, [texts, current]);
+    }
+
+    /// Checks that the service has accepted the keys that the operator adds to a Secret.
+    fn check_published(&mut self, place: &(String, String), texts: &BTreeSet<String>) {
+        // The operator may believe the number in the Secret, and that it published the key.
+        if self.forged.contains(place) {
+            return;
+        }
+        let before = self.secrets.get(place);
+        let is_new = |text: &str| before.is_none_or(|[before, _]| !before.contains(text));
+        let published = self.alive.values().filter(|key| texts.contains(&key.secret) && is_new(&key.secret));
+        for key in published.filter(|key| !self.accepted.contains(&key.secret)) {
+            let Some((uid, sequence)) = key.mark else { continue };
+            let owner = self.service_keys.get(self.heirs.get(&uid).unwrap_or(&uid));
+            if let Some(owner) = owner.filter(|owner| owner.to_verify.contains(&sequence)) {
+                let title = owner.title();
+                let what = format!(
+                    "the Secret of {title} contains key {sequence}, which the service did not accept"
+                );
+                self.violations.push(Violation { rule: Rule::NeverUnverified, what });
+            }
+        }
     }
 
     /// Sees a change of the Secret that `parametersFrom` of the ServiceKeys in this namespace names.
@@ -806,9 +894,17 @@ impl Checks {
         let changed_heir =
             heir.map_or(0, |heir| heir.changed.iter().filter(|at| at.elapsed() <= HOUR).count());
         let wishes = heir.map(KnownServiceKey::wishes);
+        let is_frozen = self.was_frozen_within(UNKNOWN);
         let heir_leaves = heir.is_some_and(|heir| heir.is_deleting && heir.retains);
         let is_misled = heir.is_some_and(|heir| self.forged.contains(&heir.place()));
         let has_jumped = self.has_jumped;
+        if let Some(wants) = self.service_keys.get_mut(self.heirs.get(&uid).unwrap_or(&uid)) {
+            if wants.verifies_from.is_some_and(|from| from <= Instant::now()) && !is_frozen {
+                wants.to_verify.insert(sequence);
+            } else {
+                wants.to_verify.remove(&sequence);
+            }
+        }
         let Some(owner) = self.service_keys.get_mut(&uid) else {
             return self
                 .report(Rule::FinalizerFirst, format!("the key {} has the unknown owner {uid}", key.id));
@@ -1019,10 +1115,28 @@ pub fn is_managed(object: &Value) -> bool {
     label.and_then(Value::as_str) == Some(MANAGED_BY)
 }
 
-/// The decoded entries of a Secret.
+/// Whether a Secret contains credentials that are not published yet.
+#[must_use]
+pub fn is_staging(secret: &Value) -> bool {
+    secret["type"] == "servicekeys.dev/staging"
+}
+
+/// The name of the Secret with such credentials of the ServiceKey with this UID.
+#[must_use]
+pub fn staging_name(uid: &str) -> String {
+    format!("servicekey-{uid}")
+}
+
+/// The decoded entries of a Secret, and the credentials in it that are not published yet.
 #[must_use]
 pub fn texts(secret: &Value) -> BTreeSet<String> {
-    decoded(secret, |_| true)
+    let mut texts = decoded(secret, |_| true);
+    if is_staging(secret) {
+        let staged: Vec<Value> = texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
+        let entries = staged.iter().filter_map(Value::as_object).flat_map(serde_json::Map::values);
+        texts.extend(entries.filter_map(Value::as_str).map(str::to_owned));
+    }
+    texts
 }
 
 /// The same without those of the previous key.

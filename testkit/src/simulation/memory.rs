@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::{
     Process,
     actors::Actors,
-    checks::{Rule, place, ready},
+    checks::{Rule, is_staging, place, ready},
     run::LEASE,
     world::World,
 };
@@ -41,6 +41,13 @@ pub async fn compare(world: &World, actors: &Actors, processes: &Processes) {
         let (namespace, name) = place(&key);
         let what = format!("{namespace}/{name} was deleted and is still there: {}", ready(&key));
         world.checks().report(Rule::Settles, what);
+    }
+    for secret in world.cluster.objects("secrets").iter().filter(|secret| is_staging(secret)) {
+        let (namespace, name) = place(secret);
+        if !world.checks().is_from_backup(&place(secret)) {
+            let what = format!("the Secret {namespace}/{name} is still there after all ServiceKeys are gone");
+            world.checks().report(Rule::NoStraySecret, what);
+        }
     }
     let emptied = sizes(processes).await;
     let leaving = ENTRIES * world.checks().released_with_keys();

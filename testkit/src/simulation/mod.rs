@@ -27,6 +27,7 @@ mod report;
 mod run;
 mod runner;
 pub mod script;
+pub mod services;
 pub mod sides;
 mod trouble;
 pub mod world;

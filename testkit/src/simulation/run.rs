@@ -18,12 +18,13 @@ use super::{
     Chance, Journal, Process,
     actors::{Actors, Plan, TENANTS},
     api_server::Definitions,
-    checks::{Author, Rule, Violation, is_managed, is_ready, place, ready, text},
+    checks::{Author, Rule, Violation, is_managed, is_ready, is_staging, place, ready, text},
     hostile::HOSTILE,
     kubernetes::Wire,
     memory,
     network::Network,
     script::{self, Event},
+    services::{ServiceProber, Services},
     sides::{SideKey, SideKind},
     world::{Happenings, SYSTEM, World},
 };
@@ -57,6 +58,16 @@ const CERTIFICATES: u64 = 0x5eed_ce27_0000_0000;
 const PODS: u64 = 0x5eed_90d5_0000_0000;
 /// Separates the chance of followed parameters from all other chance.
 const PARAMETERS: u64 = 0x5eed_9a2a_0000_0000;
+/// Separates the chance of verified keys from all other chance.
+const VERIFICATION: u64 = 0x5eed_7e21_0000_0000;
+/// How many of 100 runs have ServiceKeys whose new keys are verified.
+const WITH_VERIFICATION: u32 = 30;
+/// How many of 100 runs have services that accept each key after the trouble.
+const HEALED: u32 = 60;
+/// The time between two looks for verifications that go on.
+const VERIFYING: Duration = Duration::from_secs(60);
+/// The number of these looks. A verification ends after half an hour at the latest.
+const LOOKS: u32 = 40;
 /// How many of 100 runs have ServiceKeys that follow their parameters.
 const WITH_PARAMETERS: u32 = 30;
 /// How many of 100 runs have pods.
@@ -127,17 +138,20 @@ async fn simulate(settings: &Settings, crds: &[Value]) -> Result<Outcome, String
     let life = || certificates.percent(30).then_some(SHORT_LIFE);
     let sides: Vec<_> = sides.into_iter().map(|(kind, name)| (kind, name, life())).collect();
     let parameters = Chance::of(settings.seed ^ PARAMETERS);
-    let plan = draw_plan(&chance, &pods, &parameters, sides.len());
+    let verification = Chance::of(settings.seed ^ VERIFICATION);
+    let services = Services::new(verification.fork());
+    let plan = draw_plan(&chance, &pods, &parameters, &verification, sides.len());
     let drawn = script::draw(&chance, &plan, BUSY);
     let is_kept = |number: &usize| settings.only.as_ref().is_none_or(|only| only.contains(number));
     let drawn = drawn.into_iter().chain(script::draw_deceptions(&deception, BUSY));
     let drawn = drawn.chain(script::draw_pods(&pods, &plan, BUSY));
     let drawn = drawn.chain(script::draw_parameters(&parameters, &plan, BUSY));
+    let drawn = drawn.chain(script::draw_staging(&verification, &plan, BUSY));
     let mut events: Vec<_> = drawn.enumerate().filter(|(number, _)| is_kept(number)).collect();
     events.sort_by_key(|(_, event)| event.at);
     let replicas = if chance.percent(50) { 1 } else { 2 };
     let journal = Journal::begin(settings.is_shown);
-    let world = World::new(&chance, &deception, &definitions, &sides, journal)?;
+    let world = World::new(&chance, &deception, &definitions, &sides, services, journal)?;
 
     let processes = Arc::new(Mutex::new(Vec::new()));
     let mut actors = Actors::new(Arc::clone(&world), plan, Arc::clone(&processes));
@@ -181,6 +195,9 @@ async fn simulate(settings: &Settings, crds: &[Value]) -> Result<Outcome, String
     sleep_until(began + BUSY).await;
     if world.checks().violations().is_empty() {
         world.journal.note("event", "the trouble ends");
+        if verification.percent(HEALED) {
+            world.services.heal();
+        }
         actors.make_peace();
         let leaving = leaving(&world);
         // A namespace that was being deleted is gone some time later, and its providers with it.
@@ -197,13 +214,20 @@ async fn simulate(settings: &Settings, crds: &[Value]) -> Result<Outcome, String
         }
         // The overlap of a key that was replaced while the clock was ahead lasts longer by as much.
         sleep(SETTLING / 2 + world.clock.delay()).await;
+        for _ in 0..LOOKS {
+            if is_verifying(&world) {
+                sleep(VERIFYING).await;
+            }
+        }
         settled(&world);
         if actors.evict_hostile() {
             sleep(EVICTION).await;
         }
-        let calm = world.happenings();
+        let (calm, is_at_rest) = (world.happenings(), !has_plans(&world));
         sleep(REST).await;
-        rested(&world, calm);
+        if is_at_rest {
+            rested(&world, calm);
+        }
         if deception.percent(COMPARED) {
             memory::compare(&world, &actors, &processes).await;
         }
@@ -242,17 +266,26 @@ fn draw_sides(chance: &Chance) -> Vec<(SideKind, &'static str)> {
     drawn
 }
 
-fn draw_plan(chance: &Chance, pods: &Chance, parameters: &Chance, sides: usize) -> Plan {
+fn draw_plan(
+    chance: &Chance,
+    pods: &Chance,
+    parameters: &Chance,
+    verification: &Chance,
+    sides: usize,
+) -> Plan {
     let number =
         |end: usize| usize::try_from(chance.below(u32::try_from(end).unwrap_or(1))).unwrap_or_default();
     let count = 1 + number(4);
     let has_pods = pods.percent(WITH_PODS);
     let has_parameters = parameters.percent(WITH_PARAMETERS);
+    let verifies = verification.percent(WITH_VERIFICATION);
+    let draw_verify = || (verifies && verification.percent(70)).then(|| script::draw_verify(verification));
     Plan {
         keys: (0..count).map(|_| (number(TENANTS.len()), number(sides))).collect(),
         is_shared: (0..sides).map(|_| chance.percent(50)).collect(),
         waits_for_pods: (0..count).map(|_| has_pods && pods.percent(70)).collect(),
         follows_parameters: (0..count).map(|_| has_parameters && parameters.percent(70)).collect(),
+        verify: (0..count).map(|_| draw_verify()).collect(),
     }
 }
 
@@ -303,6 +336,7 @@ impl Replica {
         let (title, name) = (process.name().to_owned(), format!("{}_{start}", process.name()));
         let operator = Operator::new(client.clone(), options())
             .with_clock(clock.clone())
+            .with_prober(Arc::new(ServiceProber::new(Arc::clone(&self.world), process.clone())))
             .with_transport(Arc::new(Network::new(Arc::clone(&self.world), process)))
             .with_inline_templates()
             .with_metrics(metrics.clone())
@@ -329,6 +363,7 @@ fn options() -> Options {
         service_account_token: PathBuf::new(),
         ibm_cloud_settling: Duration::from_secs(12),
         secrets: Restrictions::default(),
+        verify_networks: Vec::new(),
     }
 }
 
@@ -351,6 +386,27 @@ fn have_left(world: &World, expected: &BTreeSet<String>) {
     }
 }
 
+/// Whether the operator verifies a key, or has not revoked a key yet that the service did not accept.
+fn is_verifying(world: &World) -> bool {
+    let keys = world.cluster.objects("servicekeys");
+    let states = keys.iter().filter_map(|key| key.pointer("/status/verification"));
+    states.into_iter().any(|state| state["revoked"] != true)
+}
+
+/// Whether a ServiceKey waits because the service did not accept its last key, and may not accept the next one.
+fn waits_for_service(world: &World, key: &Value) -> bool {
+    !world.services.are_healed() && key.pointer("/status/verification/retryAt").is_some()
+}
+
+/// Whether the operator creates a key later because the service did not accept the last one, or did so and revokes a
+/// replaced key at the end of its overlap.
+fn has_plans(world: &World) -> bool {
+    let has_replaced = |key: &Value| key.pointer("/status/previousKeys").is_some();
+    let is_busy =
+        |key: &Value| waits_for_service(world, key) || !world.services.are_healed() && has_replaced(key);
+    world.cluster.objects("servicekeys").iter().any(is_busy)
+}
+
 /// Checks the world after it had time to settle.
 fn settled(world: &World) {
     let keys = world.cluster.objects("servicekeys");
@@ -361,8 +417,15 @@ fn settled(world: &World) {
             world.checks().report(Rule::Settles, format!("{title} is still being deleted: {}", ready(key)));
             continue;
         }
+        let waits = waits_for_service(world, key);
         if !is_ready(key) {
-            world.checks().report(Rule::Settles, format!("{title} is not ready: {}", ready(key)));
+            // A key whose certificate has ended stays until another one replaces it.
+            let most = usize::from(ended(world, key).is_some());
+            let mut checks = world.checks();
+            let is_left = |uid: &Uuid| checks.alive_numbers(*uid) > most && !checks.may_stay(*uid);
+            if !waits || owners(key).iter().any(is_left) {
+                checks.report(Rule::Settles, format!("{title} is not ready: {}", ready(key)));
+            }
             continue;
         }
         if let Some(restart) = key.pointer("/status/restart") {
@@ -377,12 +440,12 @@ fn settled(world: &World) {
         // The status of a restored ServiceKey is lost, so the marks in its Secret say when its key ends. Whoever forges
         // them can hide that.
         let may_be_forged = owners(key).len() > 1 && world.checks().was_touched(&place(key));
-        if let Some(end) = ended(world, key).filter(|_| !may_be_forged) {
+        if let Some(end) = ended(world, key).filter(|_| !may_be_forged && !waits) {
             let what = format!("{title} is ready, and its certificate ended at {end}");
             world.checks().report(Rule::Expiry, what);
         }
         let uid = text(key, "/metadata/uid").and_then(|uid| uid.parse().ok()).unwrap_or_default();
-        if owners(key).len() == 1 && world.checks().has_other_parameters(uid) {
+        if owners(key).len() == 1 && !waits && world.checks().has_other_parameters(uid) {
             let what = format!("{title} is ready, and its key was created from other parameters");
             world.checks().report(Rule::Settles, what);
         }
@@ -421,9 +484,16 @@ fn settled(world: &World) {
     for secret in world.cluster.objects("secrets").iter().filter(|secret| is_managed(secret)) {
         let owner = text(secret, "/metadata/labels/servicekeys.dev~1owner-uid").unwrap_or_default();
         let is_owned = keys.iter().any(|key| text(key, "/metadata/uid") == Some(owner));
-        if !is_owned && !checks.is_from_backup(&place(secret)) {
-            let (namespace, name) = place(secret);
+        if checks.is_from_backup(&place(secret)) {
+            continue;
+        }
+        let (namespace, name) = place(secret);
+        if !is_owned {
             checks.report(Rule::NoStraySecret, format!("the Secret {namespace}/{name} has no ServiceKey"));
+        } else if is_staging(secret) {
+            let what =
+                format!("the Secret {namespace}/{name} still contains credentials that are not published");
+            checks.report(Rule::NoStraySecret, what);
         }
     }
 }

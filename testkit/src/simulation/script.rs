@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use serde_json::{Value, json};
+
 use super::{
     Chance, Mishap, Requests, Trouble, actors::Plan, hostile::Attack, network::LATEST, sides::SideChange,
 };
@@ -212,6 +214,16 @@ pub enum Action {
         /// By how much the clock of the node is ahead.
         ahead: Duration,
     },
+    /// Somebody deletes the Secret with the credentials of a ServiceKey that are not published yet.
+    DeleteStaged {
+        /// The ServiceKey.
+        key: usize,
+    },
+    /// Somebody changes that Secret.
+    EditStaged {
+        /// The ServiceKey.
+        key: usize,
+    },
 }
 
 impl fmt::Display for Event {
@@ -323,6 +335,43 @@ pub fn draw_parameters(chance: &Chance, plan: &Plan, busy: Duration) -> Vec<Even
     for key in (0..plan.keys.len()).filter(|key| plan.follows_parameters[*key]) {
         for _ in 0..chance.within(1..4) {
             let what = Action::ChangeParameters { key, size: chance.within(1..5) };
+            events.push(Event { at: chance.seconds(1..busy), what });
+        }
+    }
+    events
+}
+
+/// Draws how the new keys of a ServiceKey are verified.
+#[must_use]
+pub fn draw_verify(chance: &Chance) -> Value {
+    let mut verify = match chance.below(3) {
+        0 => json!({"redis": {"address": "{{ hostname }}:6379", "password": "{{ password }}"}}),
+        1 => json!({"postgres": {
+            "address": "{{ hostname }}:{{ port }}",
+            "user": "{{ username }}",
+            "password": "{{ password }}",
+            "database": "app",
+        }}),
+        _ => json!({"http": {"url": "https://{{ hostname }}/", "headers": {"X-Key": "{{ password }}"}}}),
+    };
+    if chance.percent(70) {
+        verify["within"] = format!("{}s", chance.within(20..600)).into();
+    }
+    if chance.percent(70) {
+        verify["every"] = format!("{}s", chance.within(1..60)).into();
+    }
+    verify
+}
+
+/// Draws the changes of the Secrets with the credentials of ServiceKeys that are [verified](Plan::verify).
+#[must_use]
+pub fn draw_staging(chance: &Chance, plan: &Plan, busy: Duration) -> Vec<Event> {
+    let busy = u32::try_from(busy.as_secs()).unwrap_or(u32::MAX);
+    let mut events = Vec::new();
+    for key in (0..plan.keys.len()).filter(|key| plan.verify[*key].is_some()) {
+        for _ in 0..chance.below(6) {
+            let what =
+                if chance.percent(50) { Action::DeleteStaged { key } } else { Action::EditStaged { key } };
             events.push(Event { at: chance.seconds(1..busy), what });
         }
     }

@@ -25,6 +25,7 @@ use super::{
     custody::Sent,
     hostile::HostileSide,
     network::{LARGEST_ANSWER, LATENCY},
+    services::Services,
     sides::{Side, SideKind},
     trouble::Troubles,
 };
@@ -104,6 +105,8 @@ pub struct World {
     pub cluster: ApiServer,
     /// The remote sides.
     pub sides: Vec<Side>,
+    /// The services that the keys are for.
+    pub services: Services,
     /// The remote side of the hostile tenant.
     pub hostile: HostileSide,
     /// The clock.
@@ -129,6 +132,7 @@ impl World {
         hostility: &Chance,
         definitions: &Definitions,
         sides: &[(SideKind, &str, Option<Duration>)],
+        services: Services,
         journal: Journal,
     ) -> Result<Arc<Self>, String> {
         let clock = WorldClock::start();
@@ -157,6 +161,7 @@ impl World {
             cluster,
             troubles: Mutex::new(sides.iter().map(|_| Troubles::default()).collect()),
             sides,
+            services,
             hostile,
             clock,
             journal,
@@ -283,6 +288,16 @@ impl World {
         answer
     }
 
+    /// Logs in to a service with this password. Returns whether the service accepts it.
+    pub fn log_in(&self, process: &Process, password: &str) -> bool {
+        let exists = self.sides.iter().flat_map(Side::keys).any(|key| key.secret == password);
+        let is_accepted = exists && self.services.accept(password);
+        let what = if is_accepted { "the service accepts a key" } else { "the service refuses a key" };
+        self.journal.note(process.name(), what);
+        self.checks().tried(process.name(), password, is_accepted);
+        is_accepted
+    }
+
     /// Lets the checks see the answer to a creation or a login when a process receives it.
     ///
     /// # Errors
@@ -311,6 +326,7 @@ impl World {
         }
         let of = &self.sides[side];
         let (keys, lists) = (of.keys(), of.kind() != SideKind::Broker);
+        keys.iter().for_each(|key| self.services.see(key));
         self.checks().side_changed(side, lists, keys, by);
     }
 

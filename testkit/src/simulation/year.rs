@@ -22,6 +22,7 @@ use super::{
     checks::{is_ready, place, ready, text},
     run::Replica,
     script::Action,
+    services::Services,
     sides::SideKind,
     world::World,
 };
@@ -104,7 +105,9 @@ async fn pass(settings: &YearSettings, mut see: impl FnMut(u32)) -> Result<Year,
     let definitions = Definitions::new(&crds.map_err(|error| error.to_string())?)?;
     let life = 24 * settings.life * HOUR;
     let sides = [(SideKind::Broker, "broker", Some(life))];
-    let world = World::new(&chance, &chance.fork(), &definitions, &sides, Journal::begin(false))?;
+    let hostility = chance.fork();
+    let services = Services::new(Chance::of(settings.seed));
+    let world = World::new(&chance, &hostility, &definitions, &sides, services, Journal::begin(false))?;
     world.end_checks();
     let processes = Arc::new(Mutex::new(Vec::new()));
     let plan = Plan {
@@ -112,6 +115,7 @@ async fn pass(settings: &YearSettings, mut see: impl FnMut(u32)) -> Result<Year,
         is_shared: vec![true],
         waits_for_pods: vec![false; settings.keys],
         follows_parameters: vec![false; settings.keys],
+        verify: vec![None; settings.keys],
     };
     let mut actors = Actors::new(Arc::clone(&world), plan, Arc::clone(&processes));
     actors.set_up();

@@ -53,6 +53,7 @@ impl Cluster {
             service_account_token: PathBuf::new(),
             ibm_cloud_settling: servicekey_operator::testing::IbmCloudConfig::SETTLING,
             secrets: Restrictions::default(),
+            verify_networks: Vec::new(),
         };
         run_operator(&self.plane, user, options)
     }

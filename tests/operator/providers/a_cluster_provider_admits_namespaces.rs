@@ -51,6 +51,7 @@ impl Cluster {
             service_account_token: PathBuf::new(),
             ibm_cloud_settling: servicekey_operator::testing::IbmCloudConfig::SETTLING,
             secrets: Restrictions::default(),
+            verify_networks: Vec::new(),
         };
         let operator = run_operator(&plane, user, options);
         let broker = FakeBroker::builder().start().await.unwrap();

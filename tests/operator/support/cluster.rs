@@ -53,6 +53,7 @@ impl Cluster {
             service_account_token: PathBuf::new(),
             ibm_cloud_settling: crate::support::ibm::SETTLING,
             secrets: Restrictions::default(),
+            verify_networks: Vec::new(),
         };
         let mut cluster = Self { operator: None, user, options, client: plane.admin(), tenant, plane };
         cluster.start_operator();

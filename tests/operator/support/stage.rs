@@ -160,6 +160,7 @@ impl Stage {
             service_account_token: PathBuf::new(),
             ibm_cloud_settling: crate::support::ibm::SETTLING,
             secrets: Restrictions::default(),
+            verify_networks: Vec::new(),
         }
     }
 

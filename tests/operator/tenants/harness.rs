@@ -85,6 +85,7 @@ impl Cluster {
             service_account_token: PathBuf::new(),
             ibm_cloud_settling: ibm::SETTLING,
             secrets: Restrictions::default(),
+            verify_networks: Vec::new(),
         };
         Self { plane, system, operator, options }
     }

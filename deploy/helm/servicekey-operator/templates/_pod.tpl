@@ -25,6 +25,9 @@
 {{- with .Values.operator.discloseCidrs }}
 - --disclose-cidr={{ join "," . }}
 {{- end }}
+{{- with .Values.operator.verifyCidrs }}
+- --verify-cidr={{ join "," . }}
+{{- end }}
 {{- with .Values.secrets }}
 {{- with .types.allowed }}
 - --secret-types={{ join "," . }}

@@ -19,3 +19,4 @@ mod restarts;
 mod restored;
 mod secret;
 mod status;
+mod verification;

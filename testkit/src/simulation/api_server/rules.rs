@@ -3,7 +3,7 @@
 //! An interpreter of CEL would be slower than everything else in a simulation. The preparation of the definitions fails
 //! if the text of a rule is not in the table, so a changed rule can't go unnoticed.
 
-use std::{net::Ipv6Addr, sync::LazyLock};
+use std::{net::Ipv6Addr, ops::RangeInclusive, sync::LazyLock};
 
 use regex::Regex;
 use serde_json::Value;
@@ -122,6 +122,11 @@ fn duration(text: &str) -> Option<u64> {
 /// The duration in a field; `None` if the field is absent or has another form.
 fn duration_in(value: &Value, field: &str) -> Option<Option<u64>> {
     value.get(field).map(text).filter(|text| is_duration(text)).map(duration)
+}
+
+/// Whether the field is absent, has another form, or is a duration of this range of milliseconds.
+fn is_between(value: &Value, field: &str, range: RangeInclusive<u64>) -> bool {
+    duration_in(value, field).is_none_or(|time| time.is_some_and(|time| range.contains(&time)))
 }
 
 /// `isURL` as Go's `url.ParseRequestURI` decides, for a text that matches the pattern beside it.
@@ -265,19 +270,13 @@ const TABLE: &[(&str, Check)] = &[
         "!has(self.timeout) || \
          !self.timeout.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?([0-9]{1,12}ms)?$') || \
          (duration(self.timeout) >= duration('1s') && duration(self.timeout) <= duration('10m'))",
-        |value, _| {
-            duration_in(value, "timeout")
-                .is_none_or(|time| time.is_some_and(|time| (1000..=600_000).contains(&time)))
-        },
+        |value, _| is_between(value, "timeout", 1000..=600_000),
     ),
     (
         "!has(self.duration) || \
          !self.duration.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?([0-9]{1,12}ms)?$') || \
          (duration(self.duration) >= duration('1m') && duration(self.duration) <= duration('168h'))",
-        |value, _| {
-            duration_in(value, "duration")
-                .is_none_or(|time| time.is_some_and(|time| (60_000..=604_800_000).contains(&time)))
-        },
+        |value, _| is_between(value, "duration", 60_000..=604_800_000),
     ),
     ("self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?([0-9]{1,12}ms)?$')", |value, _| {
         is_duration(text(value))
@@ -396,6 +395,28 @@ const TABLE: &[(&str, Check)] = &[
          duration(self.maxOverlap) >= duration(self.overlap)",
         |value, _| max_overlap_is_longer(value),
     ),
+    (
+        "!has(self.within) || \
+         !self.within.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?([0-9]{1,12}ms)?$') || \
+         (duration(self.within) >= duration('1s') && duration(self.within) <= duration('30m'))",
+        |value, _| is_between(value, "within", 1000..=1_800_000),
+    ),
+    (
+        "!has(self.every) || \
+         !self.every.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?([0-9]{1,12}ms)?$') || \
+         (duration(self.every) >= duration('1s') && duration(self.every) <= duration('1m'))",
+        |value, _| is_between(value, "every", 1000..=60_000),
+    ),
+    (
+        "[has(self.tcp), has(self.tls), has(self.http), has(self.postgres), has(self.redis)].exists_one(given, given)",
+        |value, _| count_of(value, &["tcp", "tls", "http", "postgres", "redis"]) == 1,
+    ),
+    ("has(self.clientCertificate) == has(self.clientKey)", |value, _| {
+        has(value, "clientCertificate") == has(value, "clientKey")
+    }),
+    ("self.all(key, key.matches('^[A-Za-z0-9-]{1,64}$'))", |value, _| {
+        keys(value).all(|key| pattern!("^[A-Za-z0-9-]{1,64}$")(key))
+    }),
     ("!has(self.maxOverlap) || (has(self.revokeWhen) && self.revokeWhen == 'ConsumersMoved')", |value, _| {
         !has(value, "maxOverlap") || value["revokeWhen"] == "ConsumersMoved"
     }),
