@@ -10,21 +10,19 @@ use kube::{
 };
 use serde_json::{Value, json};
 use servicekey_operator::api::{Reason, ServiceKey};
-use testkit::{control_plane::User, kubelet::Kubelet};
-use tokio::time::{Instant, sleep};
-use tokio_postgres::error::SqlState;
+use testkit::kubelet::Kubelet;
 
 use crate::support::{
     conditions::Reports,
-    database::{Database, log_in},
+    database::Database,
+    deployment::{APP, assert_undisturbed, client, deploy, restarting_user, wait_for_logins},
     rights,
     rotation::sequence,
-    stage::{PATIENCE, Stage, wait},
+    stage::{Stage, wait},
     time::Time,
 };
 
 const NAME: &str = "monitoring-creds";
-const APP: &str = "app";
 const ANNOTATION: &str = "restart.servicekeys.dev/monitoring-creds";
 const EVERY: Duration = Duration::from_secs(720 * 3600);
 /// The overlap plus one second, because the status stores its end in whole seconds.
@@ -34,23 +32,6 @@ const SETTLING: Duration = Duration::from_secs(31);
 
 fn rotation() -> Value {
     json!({"every": "720h", "overlap": "24h", "restart": [{"kind": "Deployment", "name": APP}]})
-}
-
-/// An account of an operator that may restart workloads.
-async fn restarting_user(stage: &Stage) -> User {
-    let user = stage.operator_user().await;
-    rights::to_restart_workloads(stage.plane, &stage.namespace, &user).await;
-    user
-}
-
-/// Creates the Deployment `app` with this many pods of this container.
-async fn deploy(stage: &Stage, replicas: u32, container: Value) {
-    let labels = json!({"app": APP});
-    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [container]}});
-    let spec = json!({"replicas": replicas, "selector": {"matchLabels": labels}, "template": template});
-    let deployment = json!({"metadata": {"name": APP}, "spec": spec});
-    let deployment: Deployment = serde_json::from_value(deployment).unwrap();
-    stage.api::<Deployment>().create(&PostParams::default(), &deployment).await.unwrap();
 }
 
 /// The value of the operator's annotation in the pod template.
@@ -88,46 +69,6 @@ async fn generation(stage: &Stage) -> i64 {
     stage.api::<Deployment>().get(APP).await.unwrap().metadata.generation.unwrap()
 }
 
-/// The program of the pods: logs in with the variable `DB_URI` each 50 ms, and prints a line for each login.
-#[tokio::test]
-#[ignore = "a pod of another test runs it until it is ended"]
-async fn log_in_with_the_environment() {
-    let login = std::env::var("DB_URI").unwrap().parse().unwrap();
-    loop {
-        match log_in(&login).await {
-            Ok(_) => println!("login ok"),
-            Err(error) if error.code() == Some(&SqlState::INVALID_PASSWORD) => println!("login refused"),
-            Err(error) => println!("login failed: {error:?}"),
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// Waits until two pods of the newest template run, and each of them has logged in again.
-async fn wait_for_logins(kubelet: &Kubelet, since: usize) {
-    let logins = |pod: &str| kubelet.log(pod, "main").lines().filter(|line| *line == "login ok").count();
-    let deadline = Instant::now() + PATIENCE;
-    let newest = || {
-        let running = kubelet.running();
-        let known: Vec<_> = kubelet.starts().iter().take(since).map(|start| start.pod.clone()).collect();
-        (running.len() == 2 && running.iter().all(|start| !known.contains(&start.pod))).then_some(running)
-    };
-    let running = loop {
-        assert!(Instant::now() < deadline, "no new pods: {:?}", kubelet.starts());
-        match newest() {
-            Some(running) => break running,
-            None => sleep(Duration::from_millis(20)).await,
-        }
-    };
-    for start in running {
-        let before = logins(&start.pod);
-        while logins(&start.pod) < before + 2 {
-            assert!(Instant::now() < deadline, "{}", kubelet.log(&start.pod, "main"));
-            sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deployment_with_its_password_in_the_environment_logs_in_through_five_rotations() {
     const ROTATIONS: u32 = 5;
@@ -161,31 +102,6 @@ async fn a_deployment_with_its_password_in_the_environment_logs_in_through_five_
 
     assert_undisturbed(&kubelet, ROTATIONS);
     assert_eq!(generation(&stage).await, 1 + i64::from(ROTATIONS));
-}
-
-/// The container of a client that reads its password from the environment.
-fn client() -> Value {
-    let program = std::env::current_exe().unwrap();
-    let test = concat!(module_path!(), "::log_in_with_the_environment").split_once("::").unwrap().1;
-    let uri = json!({"secretKeyRef": {"name": NAME, "key": "uri"}});
-    json!({
-        "name": "main", "image": "program", "command": [program],
-        "args": ["--ignored", "--exact", test, "--nocapture"],
-        "env": [{"name": "DB_URI", "valueFrom": uri}],
-    })
-}
-
-/// Fails unless both pods started once for each rotation, and the database refused none of their logins. Returns the
-/// number of logins.
-fn assert_undisturbed(kubelet: &Kubelet, rotations: u32) -> usize {
-    let starts = kubelet.starts();
-    let expected = 2 * (usize::try_from(rotations).unwrap() + 1);
-    assert_eq!(starts.len(), expected, "each pod restarts once per rotation");
-    let logs: Vec<_> = starts.iter().map(|start| kubelet.log(&start.pod, "main")).collect();
-    let logins = || logs.iter().flat_map(|log| log.lines()).filter(|line| line.starts_with("login"));
-    let failures: Vec<_> = logins().filter(|line| *line != "login ok").collect();
-    assert_eq!(failures, [""; 0]);
-    logins().count()
 }
 
 /// Lets a pod count as available only after this many seconds. With more than the test takes for a rotation, the former pods run.

@@ -16,7 +16,10 @@ use tokio::{
 use tokio_postgres::{Client, Config, Error, NoTls, error::SqlState};
 use uuid::Uuid;
 
-use crate::support::stage::{Stage, entries};
+use crate::support::{
+    role_switch::RoleSwitch,
+    stage::{Stage, entries},
+};
 
 /// Longest start of the broker on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,12 +37,23 @@ pub struct Database {
 impl Database {
     /// Creates a database with this name prefix, and the KeyProvider `database` for it in the stage's namespace.
     pub async fn behind_a_provider(name: &str, stage: &Stage) -> Self {
+        let database = Self::start(name).await;
+        create_provider(&database.url, stage).await;
+        database
+    }
+
+    /// The same, with a switch between the provider and the broker.
+    pub async fn behind_a_switch(name: &str, stage: &Stage) -> (Self, RoleSwitch) {
+        let database = Self::start(name).await;
+        let switch = RoleSwitch::in_front_of(&database.url).await;
+        create_provider(&switch.url, stage).await;
+        (database, switch)
+    }
+
+    async fn start(name: &str) -> Self {
         let name = format!("{name}-{}", Uuid::new_v4().simple());
         let log = NamedTempFile::new().unwrap();
         let (broker, url) = start_broker(&name, &log).await;
-        let mut provider = stage.provider_manifest("database");
-        provider["spec"]["openServiceBroker"]["url"] = json!(url);
-        stage.create::<KeyProvider>(provider).await;
         Self { name, url, broker, log }
     }
 
@@ -53,14 +67,13 @@ impl Database {
 
     /// The roles of all existing keys of the database.
     pub async fn roles(&self) -> Vec<String> {
-        let server = Postgres::shared().await.unwrap().superuser().parse().unwrap();
         let query = "SELECT member.rolname::text
             FROM pg_auth_members
             JOIN pg_roles member ON member.oid = pg_auth_members.member
             JOIN pg_roles granted ON granted.oid = roleid
             WHERE granted.rolname IN ('owner-' || $1, 'reader-' || $1)
             ORDER BY member.rolname";
-        let rows = log_in(&server).await.unwrap().query(query, &[&self.name]).await.unwrap();
+        let rows = superuser().await.query(query, &[&self.name]).await.unwrap();
         rows.iter().map(|row| row.get(0)).collect()
     }
 }
@@ -72,6 +85,12 @@ impl Drop for Database {
             println!("the log of the broker at {}, process {:?}:\n{log}", self.url, self.broker.id());
         }
     }
+}
+
+async fn create_provider(broker: &str, stage: &Stage) {
+    let mut provider = stage.provider_manifest("database");
+    provider["spec"]["openServiceBroker"]["url"] = json!(broker);
+    stage.create::<KeyProvider>(provider).await;
 }
 
 /// Cargo provides no path for examples; they are next to the binaries. `cargo test` builds them, unless it builds only
@@ -118,6 +137,12 @@ pub async fn log_in(login: &Config) -> Result<Client, Error> {
     let (session, connection) = login.connect(NoTls).await?;
     tokio::spawn(connection);
     Ok(session)
+}
+
+/// Logs in as the superuser of the server.
+pub async fn superuser() -> Client {
+    let login = Postgres::shared().await.unwrap().superuser().parse().unwrap();
+    log_in(&login).await.unwrap()
 }
 
 /// Logs in, and returns the user and the database.

@@ -4,6 +4,7 @@
 pub mod cluster;
 pub mod conditions;
 pub mod database;
+pub mod deployment;
 pub mod elsewhere;
 pub mod evidence;
 pub mod foundry;
@@ -15,6 +16,8 @@ pub mod process;
 pub mod release;
 pub mod remote;
 pub mod rights;
+pub mod role_switch;
 pub mod rotation;
+pub mod service;
 pub mod stage;
 pub mod time;

@@ -160,7 +160,7 @@ impl Stage {
             service_account_token: PathBuf::new(),
             ibm_cloud_settling: crate::support::ibm::SETTLING,
             secrets: Restrictions::default(),
-            verify_networks: Vec::new(),
+            verify_networks: vec!["127.0.0.0/8".parse().unwrap()],
         }
     }
 

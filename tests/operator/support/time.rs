@@ -31,11 +31,13 @@ impl Time {
         self.0.fetch_add(by.as_secs(), Ordering::SeqCst);
     }
 
-    /// Lets time pass, and makes the operator reconcile the ServiceKey: its timers run on the system clock.
+    /// Lets time pass, and makes the operator reconcile the ServiceKey: its timers run on the system clock. The operator
+    /// reads this annotation, and acts only on the value `true`. A change of an annotation that it does not read would
+    /// not make it reconcile.
     pub async fn pass(&self, time: Duration, stage: &Stage, key: &str) {
         let seconds = i64::try_from(time.as_secs()).unwrap();
         let ahead = self.0.fetch_add(seconds, Ordering::SeqCst) + seconds;
-        let annotation = json!({"metadata": {"annotations": {"example.com/time": ahead.to_string()}}});
+        let annotation = json!({"metadata": {"annotations": {"servicekeys.dev/abandon": ahead.to_string()}}});
         stage.keys().patch(key, &PatchParams::default(), &Patch::Merge(&annotation)).await.unwrap();
     }
 }
