@@ -39,8 +39,8 @@ const SETTLING: Duration = Duration::from_secs(29);
 const MOST_WRITTEN: usize = 400;
 /// The most calls to a remote side within a minute.
 const MOST_CALLS: usize = 360;
-/// The shortest time between two log-ins with the credentials of one key. Users choose one second or more.
-const BETWEEN_LOG_INS: Duration = Duration::from_millis(900);
+/// The shortest time between two logins with the credentials of one key. Users choose one second or more.
+const BETWEEN_LOGINS: Duration = Duration::from_millis(900);
 /// The longest time for which an effect may follow its decision, apart from pauses of the process.
 const IN_FLIGHT: Duration = Duration::from_secs(10);
 /// The longest time for which the operator may not know of a change of a ServiceKey, because watches lag.
@@ -185,7 +185,7 @@ pub struct Checks {
     secrets: BTreeMap<(String, String), [BTreeSet<String>; 2]>,
     /// The texts in each Secret with credentials that are not published yet, by namespace and name.
     staged: BTreeMap<(String, String), BTreeSet<String>>,
-    /// The secret texts with which a service accepted a log-in.
+    /// The secret texts with which a service accepted a login.
     accepted: BTreeSet<String>,
     /// The process that last logged in to a service with each secret text, and when.
     tried: BTreeMap<String, (String, Instant)>,
@@ -504,13 +504,13 @@ impl Checks {
         published.chain(self.staged.values()).any(|texts| texts.contains(secret))
     }
 
-    /// Sees a log-in to a service with this password when the service answers it.
+    /// Sees a login to a service with this password when the service answers it.
     pub fn tried(&mut self, process: &str, password: &str, is_accepted: bool) {
         if is_accepted {
             self.accepted.insert(password.to_owned());
         }
         let before = self.tried.insert(password.to_owned(), (process.to_owned(), Instant::now()));
-        let is_flood = before.is_some_and(|(of, at)| of == process && at.elapsed() < BETWEEN_LOG_INS);
+        let is_flood = before.is_some_and(|(of, at)| of == process && at.elapsed() < BETWEEN_LOGINS);
         if is_flood && !self.has_jumped {
             self.report(Rule::NoFlood, format!("{process} logged in to a service again at once"));
         }

@@ -2,7 +2,7 @@
 //! (`spec.rotation.verify`).
 //!
 //! A service accepts most new keys at once, some of them a while after their creation, and a few of them never. It
-//! refuses a key that is revoked. Some log-ins do not reach it, and some of its answers are lost.
+//! refuses a key that is revoked. Some logins do not reach it, and some of its answers are lost.
 
 use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc, time::Duration};
 
@@ -20,11 +20,11 @@ const LATE: u32 = 25;
 const DELAY: Range<u32> = 1..60;
 /// How many of 100 keys are never accepted.
 const DEAD: u32 = 12;
-/// How many of 100 log-ins fail on their way.
+/// How many of 100 logins fail on their way.
 const LOST: u32 = 8;
-/// The time that a log-in needs for one direction, in milliseconds.
+/// The time that a login needs for one direction, in milliseconds.
 const LATENCY: Range<u32> = 1..200;
-/// The time until the prober gives up a log-in that failed on its way, in milliseconds.
+/// The time until the prober gives up a login that failed on its way, in milliseconds.
 const SILENCE: Range<u32> = 1..5000;
 
 /// The services of a run.
@@ -42,14 +42,14 @@ struct State {
     is_healed: bool,
 }
 
-/// The way of a log-in to the service and back.
+/// The way of a login to the service and back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     /// The answer arrives.
     Clear,
-    /// The service does not see the log-in.
+    /// The service does not see the login.
     LostBefore,
-    /// The service sees the log-in, and its answer is lost.
+    /// The service sees the login, and its answer is lost.
     LostAfter,
 }
 
@@ -74,7 +74,7 @@ impl Services {
         state.accepted_from.insert(key.secret.clone(), from);
     }
 
-    /// Lets the services accept each key that exists, and lets no log-in fail.
+    /// Lets the services accept each key that exists, and lets no login fail.
     pub fn heal(&self) {
         self.state.lock().is_healed = true;
     }
@@ -151,7 +151,7 @@ impl fmt::Debug for ServiceProber {
     }
 }
 
-/// The password of the log-in.
+/// The password of the login.
 fn password(probe: &Probe) -> Option<&str> {
     let secret: Option<&SecretString> = match probe {
         Probe::Tcp { .. } | Probe::Tls { .. } => None,

@@ -49,7 +49,7 @@ const SETTLING: Duration = Duration::from_secs(31);
 /// The time between two attempts of the operator.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// A log-in to the test's PostgreSQL, which has no TLS.
+/// A login to the test's PostgreSQL, which has no TLS.
 fn postgres_probe() -> Value {
     json!({"postgres": {
         "address": "{{ hostname }}:{{ port }}",
@@ -151,7 +151,7 @@ impl Role {
     }
 }
 
-/// Some keys are dead or late. The pods read the Secret at their start, and the database refuses none of their log-ins.
+/// Some keys are dead or late. The pods read the Secret at their start, and the database refuses none of their logins.
 /// The variable `VERIFIED_ROTATIONS` sets the number of rotations.
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_and_late_keys_lock_nobody_out() {
