@@ -119,7 +119,7 @@ pub enum Encryption {
     },
 }
 
-/// Runs probes. Tests and the simulation replace the [`NetworkProber`].
+/// Runs probes. Tests and the simulation use another one than that which connects to services.
 pub trait Prober: fmt::Debug + Send + Sync {
     /// Whether the administrator admits any network for probes of this namespace.
     fn has_networks(&self, namespace: &str) -> bool;
