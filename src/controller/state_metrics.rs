@@ -89,17 +89,13 @@ fn shows(status: &ServiceKeyStatus, type_: ConditionType) -> Option<&str> {
 
 /// Whether `Rotating` has a reason other than those of a regular rotation.
 fn fails_to_rotate(status: &ServiceKeyStatus) -> bool {
-    let in_order = [
-        Reason::Rotating,
-        Reason::Overlapping,
-        Reason::WaitingForOverlap,
-        Reason::RotationIneffective,
-        Reason::Binding,
-        Reason::Verifying,
-        Reason::Deleting,
-    ];
+    let is_in_order = |reason: &Reason| {
+        let ends_well = matches!(reason, Reason::RotationIneffective | Reason::Deleting);
+        ends_well || reason.is_progress_of_a_rotation()
+    };
+    let mut in_order = Reason::ALL.iter().filter(|reason| is_in_order(reason));
     shows(status, ConditionType::Rotating)
-        .is_some_and(|shown| in_order.iter().all(|reason| reason.as_str() != shown))
+        .is_some_and(|shown| in_order.all(|reason| reason.as_str() != shown))
 }
 
 #[cfg(test)]

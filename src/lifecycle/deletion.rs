@@ -6,7 +6,7 @@ use super::{
     Attempted, ErrorClass, Failure, KubernetesEffect, Observed, OperationStage, Problem, ProviderView,
     Recorded, RemoteEffect, RemoteOperation, SecretView, Sequence, Step,
     former_keys::{self, FormerKeys},
-    operation::{is_finally_revoked, late_until, pending_operation},
+    operation::{is_finally_revoked, may_return_until, pending_operation},
     order::decisions,
     report,
     revoke::follow,
@@ -142,9 +142,7 @@ fn follow_operation(deletion: &Deletion<'_>) -> Option<Step> {
 
 fn wait_for_late_key(deletion: &Deletion<'_>) -> Option<Step> {
     let (observed, sequence) = (deletion.observed, deletion.to_revoke()?);
-    let late = late_until(observed, sequence).filter(|late| *late > observed.now)?;
-    let is_revoked = observed.run.revoked.contains_key(&sequence);
-    is_revoked.then(|| Step::Wait(report::deletion_outwaits(observed, late)))
+    Some(Step::Wait(report::deletion_outwaits(observed, may_return_until(observed, sequence)?)))
 }
 
 fn record_end_of_creation(deletion: &Deletion<'_>) -> Option<Step> {

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::{
     Attempted, ErrorClass, Failure, KubernetesEffect, Observed, Problem, Recorded, RemoteEffect, Requeue,
     Sequence, Step, Wait,
-    operation::{is_finally_revoked, late_until},
+    operation::{is_finally_revoked, may_return_until},
     order::decisions,
     report,
     revoke::unbind_at_once,
@@ -97,9 +97,8 @@ fn prove_mark(keys: &FormerKeys<'_>) -> Option<Step> {
 
 fn wait_for_late_key(keys: &FormerKeys<'_>) -> Option<Step> {
     let FormerKeys { observed, former, .. } = keys;
-    let late = late_until(observed, Sequence::FIRST).filter(|late| *late > observed.now)?;
-    let is_revoked = observed.run.revoked.contains_key(&Sequence::FIRST);
-    (is_revoked && keys.is_to_be_revoked())
+    let late = may_return_until(observed, Sequence::FIRST)?;
+    keys.is_to_be_revoked()
         .then(|| Step::Wait(Wait::new(Requeue::At(late), report::inheriting(observed, *former, None))))
 }
 

@@ -167,9 +167,8 @@ impl<'a> Intact<'a> {
     fn needs_next(&self) -> bool {
         let Self { observed, key } = self;
         let is_refused = verification::refused(observed, key.sequence.next()).is_some();
-        let is_due =
-            (self.is_gone() || self.needs_another_key()) && !is_refused || rotation::is_due(observed, key);
-        (observed.desired.problem.is_none() && is_due || self.revokes_first_now())
+        let is_due = self.is_gone() || rotation::is_due(observed, key) || self.needs_another_key();
+        (observed.desired.problem.is_none() && is_due && !is_refused || self.revokes_first_now())
             && self.unusable_next().is_none()
     }
 

@@ -209,6 +209,13 @@ pub(super) fn is_finally_revoked(observed: &Observed, sequence: Sequence) -> boo
     confirmed.is_some_and(|confirmed| late.is_none_or(|late| late <= *confirmed))
 }
 
+/// Until when a bind may still create this key again, although the remote side has confirmed that it is gone. The last
+/// revocation comes after that time.
+pub(super) fn may_return_until(observed: &Observed, sequence: Sequence) -> Option<Timestamp> {
+    let late = late_until(observed, sequence).filter(|late| *late > observed.now)?;
+    observed.run.revoked.contains_key(&sequence).then_some(late)
+}
+
 /// Until when a bind of this key may still take effect, although the operator has stopped waiting for it.
 pub(super) fn late_until(observed: &Observed, sequence: Sequence) -> Option<Timestamp> {
     let Observed { recorded, run, grace, .. } = observed;

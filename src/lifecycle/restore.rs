@@ -7,7 +7,7 @@ use super::{
     RemoteEffect, Requeue, RunState, SecretView, Sequence, Step, Unusable, Wait, consumers,
     create::{self, NewKey},
     full_second,
-    operation::{is_finally_revoked, late_until},
+    operation::{is_finally_revoked, late_until, may_return_until},
     order::decisions,
     report,
     revoke::{outwait_late_revocation, to_clean_up, unbind},
@@ -218,20 +218,13 @@ fn discard_refused_credentials(observed: &Observed) -> Option<Step> {
 
 fn revoke_refused_key(observed: &Observed) -> Option<Step> {
     let (sequence, refused) = refused_key(observed)?;
-    let is_done = is_finally_revoked(observed, sequence) || late_refused_key(observed, sequence).is_some();
+    let is_done = is_finally_revoked(observed, sequence) || may_return_until(observed, sequence).is_some();
     (!refused.revoked && !is_done).then(|| unbind(observed, sequence))
-}
-
-/// Until when a request may still create the revoked key again. The last revocation comes after that time.
-fn late_refused_key(observed: &Observed, sequence: Sequence) -> Option<Timestamp> {
-    let late = late_until(observed, sequence).filter(|late| *late > observed.now)?;
-    observed.run.revoked.contains_key(&sequence).then_some(late)
 }
 
 fn record_refused_key(observed: &Observed) -> Option<Step> {
     let (sequence, refused) = refused_key(observed)?;
-    let mut recorded = observed.recorded.clone().without_refused(sequence);
-    recorded.operation = recorded.operation.filter(|operation| operation.sequence != sequence);
+    let recorded = observed.recorded.clone().after_revocation(sequence);
     let is_gone = !refused.revoked && is_finally_revoked(observed, sequence);
     is_gone.then(|| Step::record(report::verification_failed(observed, recorded)))
 }
@@ -248,7 +241,7 @@ fn readable_meanwhile(observed: &Observed) -> Option<&KeyRecord> {
 
 fn wait_after_refused_key(observed: &Observed) -> Option<Step> {
     let (sequence, refused) = refused_key(observed)?;
-    let late = late_refused_key(observed, sequence).filter(|_| !refused.revoked);
+    let late = may_return_until(observed, sequence).filter(|_| !refused.revoked);
     let until = late.unwrap_or(refused.until);
     let waits = late.is_some() || readable_meanwhile(observed).is_none();
     waits.then(|| Step::Wait(report::waiting_after_verification(observed, until)))
@@ -365,9 +358,8 @@ fn oldest_key(observed: &Observed) -> Option<(Sequence, Recorded)> {
 
 fn wait_for_late_oldest_key(observed: &Observed) -> Option<Step> {
     let (oldest, recorded) = oldest_key(observed)?;
-    let late = late_until(observed, oldest).filter(|late| *late > observed.now)?;
-    let is_revoked = observed.run.revoked.contains_key(&oldest);
-    is_revoked.then(|| Step::Wait(Wait::new(Requeue::At(late), report::replacing_lost(observed, recorded))))
+    let late = may_return_until(observed, oldest)?;
+    Some(Step::Wait(Wait::new(Requeue::At(late), report::replacing_lost(observed, recorded))))
 }
 
 fn revoke_oldest_key(observed: &Observed) -> Option<Step> {

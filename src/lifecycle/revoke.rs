@@ -70,8 +70,7 @@ fn wait_for_late_revocation(Unwanted { observed, sequence, .. }: &Unwanted<'_>) 
 fn forget_key(Unwanted { observed, sequence, key }: &Unwanted<'_>) -> Step {
     let mut recorded = observed.recorded.clone();
     recorded.previous.retain(|previous| previous.sequence != *sequence);
-    recorded.operation = recorded.operation.filter(|operation| operation.sequence != *sequence);
-    let recorded = recorded.without_refused(*sequence);
+    let recorded = recorded.after_revocation(*sequence);
     Step::record(report::settled(observed, &recorded, key))
 }
 

@@ -186,9 +186,8 @@ const UNEXPECTED_OVERLAP: Duration = HOUR;
 /// Whether the key has to be replaced now.
 #[must_use]
 pub(super) fn is_due(observed: &Observed, key: &KeyRecord) -> bool {
-    let is_changed = observed.desired.inputs.has_other_fields_than(&key.inputs);
-    let is_time = || next_rotation(observed, key).is_some_and(|due| due <= observed.now);
-    verification::refused(observed, key.sequence.next()).is_none() && (is_changed || is_time())
+    observed.desired.inputs.has_other_fields_than(&key.inputs)
+        || next_rotation(observed, key).is_some_and(|due| due <= observed.now)
 }
 
 pub(super) fn after(now: Timestamp, overlap: Duration) -> Timestamp {

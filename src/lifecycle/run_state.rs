@@ -175,6 +175,8 @@ pub enum Answer {
     Restarted(WorkloadRestart, Option<String>),
     /// The operator looked for the pods that may use a replaced key.
     Consumers(KeyChange, Consumers),
+    /// The key whose credentials the operator took from the staging Secret; `None`: they can't be used.
+    StagingRead(Option<KeyRecord>),
     /// The result of an attempt to use new credentials.
     Verified(Verified),
     Failed(Failure),
@@ -225,6 +227,14 @@ impl RunState {
                 self.unusable = self.unusable.take().filter(|unusable| unusable.sequence != key.sequence);
                 self.verified = self.verified.take().filter(|verified| verified.sequence != key.sequence);
                 self.in_hand = Some(key);
+            }
+            Answer::StagingRead(read) => {
+                // The last attempt was made with the same credentials.
+                let verified = self.verified.take();
+                if let Some(key) = read {
+                    self.learn(Answer::Issued(key));
+                }
+                (self.staging_read, self.verified) = (true, verified);
             }
             Answer::Accepted(work) => {
                 if work.operation == RemoteOperation::Bind {

@@ -175,9 +175,10 @@ pub(super) fn is_under_way(observed: &Observed, sequence: Sequence) -> bool {
 }
 
 impl Recorded {
-    /// The same record after the remote side has confirmed that the key of this number is gone.
+    /// The same record after the remote side has confirmed that the next key, which has this number, is gone.
     #[must_use]
-    pub(super) fn without_refused(mut self, sequence: Sequence) -> Self {
+    pub(super) fn after_revocation(mut self, sequence: Sequence) -> Self {
+        self.operation = self.operation.filter(|operation| operation.sequence != sequence);
         let verification =
             self.verification.as_mut().filter(|verification| verification.sequence == sequence);
         match verification.map(|verification| &mut verification.failed) {

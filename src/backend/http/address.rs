@@ -53,13 +53,6 @@ pub struct AddressPolicy {
     names: Arc<dyn Names>,
 }
 
-impl AddressPolicy {
-    /// The rules for all authors.
-    pub(crate) fn rules(&self) -> &AddressRules {
-        &self.rules
-    }
-}
-
 impl Default for AddressPolicy {
     fn default() -> Self {
         AddressRules::default().into()
@@ -124,6 +117,11 @@ impl AddressPolicy {
     pub fn admitting(ranges: impl IntoIterator<Item = IpNet>) -> Self {
         let allow = ranges.into_iter().map(Network::from).collect();
         AddressRules { allow, ..AddressRules::default() }.into()
+    }
+
+    /// The rules for all authors.
+    pub(crate) fn rules(&self) -> &AddressRules {
+        &self.rules
     }
 
     /// The same policy for a provider of this author.

@@ -518,15 +518,29 @@ async fn send_secret(
     secret: &Secret,
     parameters: &PostParams,
 ) -> Result<HeldSecret, Error> {
-    let api = reconciler.secrets_api();
-    let written = if secret.metadata.resource_version.is_some() {
-        bounded("replace the Secret", api.replace(&reconciler.target.secret, parameters, secret)).await
-    } else {
-        bounded("create the Secret", api.create(parameters, secret)).await
-    };
+    let attempts = ["create the Secret", "replace the Secret"];
+    let written = put_secret(reconciler, attempts, secret, parameters).await;
     let key = ParametersKey::read(&secret.metadata).map(|key| SecretString::from(key.text()));
     let secrets = Entries::from_secret(secret).texts().into_iter().chain(key);
-    written.map(HeldSecret::from).map_err(|error| error.hiding(secrets))
+    written.map_err(|error| error.hiding(secrets))
+}
+
+/// Creates a Secret, or replaces the one of its version. `attempts` names both requests in errors, which may quote the
+/// Secret.
+pub(super) async fn put_secret(
+    reconciler: &Reconciler<'_>,
+    [create, replace]: [&'static str; 2],
+    secret: &Secret,
+    parameters: &PostParams,
+) -> Result<HeldSecret, Error> {
+    let api = reconciler.secrets_api();
+    let name = secret.metadata.name.as_deref().unwrap_or_default();
+    let written = if secret.metadata.resource_version.is_some() {
+        bounded(replace, api.replace(name, parameters, secret)).await
+    } else {
+        bounded(create, api.create(parameters, secret)).await
+    };
+    written.map(HeldSecret::from)
 }
 
 /// The changes that follow from a failed write of the Secret.

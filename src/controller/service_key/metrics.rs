@@ -55,6 +55,7 @@ const fn key_outcome(answer: &Answer) -> KeyOutcome {
         | Answer::Stored(_)
         | Answer::Restarted(_, None)
         | Answer::Consumers(..)
+        | Answer::StagingRead(_)
         | Answer::Verified(_) => KeyOutcome::Done,
         Answer::Accepted(_) | Answer::Running { .. } | Answer::PollFailed { .. } => KeyOutcome::UnderWay,
         Answer::Unreadable(_) | Answer::Unrepeatable(..) => KeyOutcome::Unreadable,

@@ -19,7 +19,9 @@ use super::{
     pending_restarts::Targets,
     reconciler::{Reconciler, SecretLookup, Target, written_secret},
     seats::Seat,
-    staging, status, verification,
+    staging, status,
+    templates::LayoutVerdict,
+    verification,
 };
 use crate::{
     api::{Adoption, ProviderKind, Reason, marks},
@@ -119,33 +121,40 @@ pub(super) async fn check_spec(
         return Ok(Some(Problem { reason: Reason::NotPermitted, message: message.to_owned() }));
     }
     if let Some(verify) = verify {
-        let checked = context.shared.shares.templates.validate(&target.lane, verification::layout(verify));
-        match worker.idle_during(checked).await {
-            Ok(()) => {}
-            Err(error) if error.is_transient() => return Err(Error::Unchecked(error)),
-            Err(error) => {
-                let message = format!("`spec.rotation.verify` can't be used: {error}");
-                return Ok(Some(Problem { reason: Reason::InvalidSpec, message }));
-            }
+        let verdict = check_layout(reconciler, worker, verification::layout(verify)).await;
+        let problem = invalid_layout(verdict, "`spec.rotation.verify` can't be used")?;
+        if problem.is_some() {
+            return Ok(problem);
         }
     }
     let layout = reconciler.layout_in_spec();
-    let templates = &context.shared.shares.templates;
-    let known = match context.shared.options.secrets.check(&layout) {
-        Err(refused) => Some(Err(refused)),
-        Ok(()) => templates.known(&target.lane, &layout),
+    let verdict = match context.shared.options.secrets.check(&layout) {
+        Err(refused) => Err(refused),
+        Ok(()) => check_layout(reconciler, worker, layout).await,
     };
-    let verdict = match known {
+    invalid_layout(verdict, "`spec.secret` can't be fulfilled")
+}
+
+/// Checks the templates of a layout, without the worker's slot if that takes a thread.
+async fn check_layout(reconciler: &Reconciler<'_>, worker: &mut Worker<'_>, layout: Layout) -> LayoutVerdict {
+    let Reconciler { context, target, .. } = reconciler;
+    let templates = &context.shared.shares.templates;
+    match templates.known(&target.lane, &layout) {
         Some(verdict) => verdict,
         None => worker.idle_during(templates.validate(&target.lane, layout)).await,
-    };
+    }
+}
+
+/// # Errors
+/// [`Error::Unchecked`] if the check could not be made now.
+fn invalid_layout(verdict: LayoutVerdict, complaint: &str) -> Result<Option<Problem>, Error> {
     match verdict {
         Ok(()) => Ok(None),
         Err(error) if error.is_transient() => Err(Error::Unchecked(error)),
-        Err(error) => Ok(Some(Problem {
-            reason: Reason::InvalidSpec,
-            message: format!("`spec.secret` can't be fulfilled: {error}"),
-        })),
+        Err(error) => {
+            let message = format!("{complaint}: {error}");
+            Ok(Some(Problem { reason: Reason::InvalidSpec, message }))
+        }
     }
 }
 

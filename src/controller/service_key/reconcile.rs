@@ -470,14 +470,11 @@ impl<'a> Driver<'a> {
                 Change::StagingSeen(view) => secret.staging = Some(view),
                 Change::Staged => secret.staging = None,
                 Change::StagingRead(read) => {
-                    run.staging_read = true;
-                    if let Some((key, credentials)) = read {
-                        local.take_in_hand(Some((key.clone(), credentials)));
-                        // The last attempt was made with the same credentials.
-                        let verified = run.verified.take();
-                        self.learn_answer(Answer::Issued(key));
-                        self.reconciler.run.verified = verified;
+                    let key = read.as_ref().map(|(key, _)| key.clone());
+                    if read.is_some() {
+                        local.take_in_hand(read);
                     }
+                    run.learn(Answer::StagingRead(key));
                 }
                 Change::ParametersRead(digest) => self.learn_parameters(digest),
                 Change::ParametersUnread { is_unanswered } => {

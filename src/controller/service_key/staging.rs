@@ -6,7 +6,7 @@ use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Obje
 use kube::api::{DeleteParams, PostParams, Preconditions};
 
 use super::{
-    apply::{Applied, Change},
+    apply::{Applied, Change, put_secret},
     reconciler::{Reconciler, Target},
 };
 use crate::{
@@ -76,7 +76,7 @@ pub(super) async fn rehearse(reconciler: &Reconciler<'_>) -> Result<Option<Chang
     let staged = secret::staging_rehearsal(target.uid, &target.namespace, &target.owner_reference);
     let staged = HeldSecret::from(staged);
     let parameters = PostParams { dry_run: true, ..as_field_manager() };
-    match send(reconciler, &name, &staged, &parameters).await {
+    match send(reconciler, &staged, &parameters).await {
         Ok(stored) => Ok(alteration(&name, &staged, &stored)),
         Err(error) if error.is(409) => Ok(match look_up(reconciler, &name).await? {
             StagingView::Foreign { holder } => Some(refused(&holder)),
@@ -105,7 +105,7 @@ pub(super) async fn stage(reconciler: &Reconciler<'_>, key: KeyRecord) -> Result
         credentials.expose(),
     );
     let staged = HeldSecret::from(staged);
-    match send(reconciler, &name, &staged, &as_field_manager()).await {
+    match send(reconciler, &staged, &as_field_manager()).await {
         Ok(stored) => {
             context.secrets.remember(&stored.metadata, true);
             Ok(iter::once(Change::Staged).chain(alteration(&name, &staged, &stored)).collect())
@@ -158,17 +158,12 @@ fn refused(problem: &str) -> Change {
 
 async fn send(
     reconciler: &Reconciler<'_>,
-    name: &str,
     secret: &Secret,
     parameters: &PostParams,
 ) -> Result<HeldSecret, Error> {
-    let api = reconciler.secrets_api();
-    let written = if secret.metadata.resource_version.is_some() {
-        bounded("replace the staging Secret", api.replace(name, parameters, secret)).await
-    } else {
-        bounded("create the staging Secret", api.create(parameters, secret)).await
-    };
-    written.map(HeldSecret::from).map_err(|error| error.hiding(secret::staged_texts(secret)))
+    let attempts = ["create the staging Secret", "replace the staging Secret"];
+    let written = put_secret(reconciler, attempts, secret, parameters).await;
+    written.map_err(|error| error.hiding(secret::staged_texts(secret)))
 }
 
 /// Takes the credentials in the staging Secret in hand, if they are those of this key.

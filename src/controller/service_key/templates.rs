@@ -33,7 +33,7 @@ const VERDICTS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 const NAMESPACES: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
 /// Whether a layout can be rendered, as far as that is known without credentials.
-type LayoutVerdict = Result<(), RenderError>;
+pub(super) type LayoutVerdict = Result<(), RenderError>;
 
 /// The verdicts of one namespace, by digest of the layout. They are not shared, so that no namespace can
 /// evict or discover the verdicts of another.

@@ -241,12 +241,8 @@ impl ModelState {
             }
             Step::Apply(KubernetesEffect::StageCredentials(key)) => self.staged = Some(key),
             Step::Apply(KubernetesEffect::ReadStaged(sequence)) => {
-                self.process.run.staging_read = true;
-                if let Some(key) = self.staged.clone().filter(|key| key.sequence == sequence) {
-                    let verified = self.process.run.verified.take();
-                    self.process.run.learn(Answer::Issued(*key));
-                    self.process.run.verified = verified;
-                }
+                let read = self.staged.clone().filter(|key| key.sequence == sequence);
+                self.process.run.learn(Answer::StagingRead(read.map(|key| *key)));
             }
             Step::Apply(KubernetesEffect::DiscardStaged) => self.staged = None,
             Step::Apply(KubernetesEffect::ReadParameters) => {

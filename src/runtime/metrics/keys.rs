@@ -144,6 +144,13 @@ struct RotationLabels {
     outcome: &'static str,
 }
 
+impl RotationLabels {
+    const fn new(backend: BackendKind, completed: bool) -> Self {
+        let [done, failed] = ROTATION_OUTCOMES;
+        Self { backend, outcome: if completed { done } else { failed } }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     operations: Family<OperationLabels, Counter>,
@@ -240,9 +247,7 @@ impl Metrics {
 
     /// Counts a rotation attempt. It is completed when the Secret contains the next key.
     pub(crate) fn count_rotation(&self, backend: BackendKind, completed: bool) {
-        let [done, failed] = ROTATION_OUTCOMES;
-        let outcome = if completed { done } else { failed };
-        self.0.keys.rotations.get_or_create(&RotationLabels { backend, outcome }).inc();
+        self.0.keys.rotations.get_or_create(&RotationLabels::new(backend, completed)).inc();
     }
 
     /// Counts restarts of workloads after a rotation.
@@ -255,9 +260,7 @@ impl Metrics {
 
     /// Counts a verified key. It is completed when the service accepted the credentials.
     pub(crate) fn count_verification(&self, backend: BackendKind, completed: bool) {
-        let [done, failed] = ROTATION_OUTCOMES;
-        let outcome = if completed { done } else { failed };
-        self.0.keys.verifications.get_or_create(&RotationLabels { backend, outcome }).inc();
+        self.0.keys.verifications.get_or_create(&RotationLabels::new(backend, completed)).inc();
     }
 
     /// Counts a bind that may have created a key without an owner. The operator revokes that key.
