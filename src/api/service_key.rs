@@ -340,7 +340,10 @@ pub struct Rotation {
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub windows: Vec<RotationWindow>,
 
-    /// The check of new credentials before the Secret contains them, also of the first ones. Default: none.
+    /// The check of new credentials before the Secret contains them, also of the first ones. Default: none. If the service
+    /// does not accept a key in time, the operator revokes it, keeps the Secret as it is, and creates another key later.
+    /// The administrator admits the networks of the services (`--verify-cidr`). Users who write this field need the right
+    /// to `get` the ServiceKey's Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<Verification>,
 

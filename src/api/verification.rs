@@ -9,10 +9,8 @@ use uuid::Uuid;
 
 use super::{Duration, rules, schema};
 
-/// A login to the service with new credentials, before the Secret contains them. A key that the service does not accept
-/// in time is revoked, the Secret stays as it is, and the next attempt follows an hour later. The texts of the probe are
-/// templates, like those in `secret.template`. The administrator admits the networks of the services
-/// (`--verify-cidr`). Write exactly one of `tcp`, `tls`, `http`, `postgres` and `redis`.
+/// A login to the service with new credentials, before the Secret contains them. The texts of the probe are templates, like
+/// those in `secret.template`. Exactly one of `tcp`, `tls`, `http`, `postgres` and `redis` is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(
     validation = rules::duration_between("within", "1s", Some("30m")),
